@@ -6,8 +6,15 @@ pub mod container;
 pub mod error;
 mod plan;
 pub mod seccomp;
+mod compile;
+mod create;
+mod host;
+mod state;
+mod supervise;
+mod sys;
 
 pub use bundle::Bundle;
-pub use container::{Builder, Container, ExitStatus, State, Status, Stdio};
+pub use container::{Container, ExitStatus, State, Status};
+pub use create::{Builder, Stdio};
 pub use error::{Error, ErrorKind, Result};
 pub use plan::Plan;

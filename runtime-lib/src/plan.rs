@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use orlop_init::plan::{Message, Op};
+use orlop_init::plan::{Message, Op, Special};
 use serde::{Serialize, Serializer};
 
 use crate::cgroup::{CgroupWrite, DeviceProgram};
@@ -39,6 +39,11 @@ impl Bytes {
             bytes.push(0);
         }
         Ok(Self(bytes))
+    }
+
+    /// The text without its last NUL, for people.
+    pub(crate) fn to_text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.0.strip_suffix(&[0]).unwrap_or(&self.0))
     }
 
     /// A blob.
@@ -139,4 +144,15 @@ pub struct Plan {
     pub(crate) preserve_fds: u32,
     /// What config.json asks for that has no effect, each with its field.
     pub(crate) warnings: Vec<(Field, String)>,
+}
+
+impl Plan {
+    /// How many mounts turn read-only after everything is in place.
+    pub(crate) fn sealed_mounts(&self) -> u32 {
+        let sealed = self.child.iter().filter(|step| match &step.op {
+            Op::Filesystem(filesystem) => filesystem.special.has(Special::SEAL),
+            _ => false,
+        });
+        u32::try_from(sealed.count()).unwrap_or(u32::MAX)
+    }
 }

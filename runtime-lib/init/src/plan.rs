@@ -33,6 +33,8 @@ pub struct Header<B> {
     pub ignored_signals: u64,
     /// How many mounts turn read-only after everything is in place ([`Op::SealMounts`]).
     pub sealed_mounts: u32,
+    /// How many descriptors from 3 on the program inherits; all others named here are above.
+    pub preserve_fds: u32,
 }
 
 /// Attributes of a mount: `MOUNT_ATTR_*` of mount_setattr(2).
@@ -370,14 +372,12 @@ pub enum Op<B> {
     Await(Message),
     /// Waits until `start` releases the container.
     AwaitStart,
-    /// Puts the descriptors that the program shall see where it expects them, then execve(2).
+    /// execve(2).
     Exec {
         /// List.
         args: B,
         /// List.
         env: B,
-        /// How many descriptors from 3 on the program inherits.
-        preserve_fds: u32,
     },
 }
 
