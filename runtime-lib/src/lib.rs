@@ -1,7 +1,7 @@
 //! Orlop runs OCI bundles on Linux.
 
+pub mod cgroup;
 pub mod error;
 pub mod seccomp;
-pub mod cgroup;
 
 pub use error::{Error, ErrorKind, Result};
