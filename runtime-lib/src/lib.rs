@@ -2,8 +2,10 @@
 
 pub mod bundle;
 pub mod cgroup;
+mod compile;
 pub mod container;
 pub mod error;
+mod explain;
 mod plan;
 pub mod seccomp;
 
