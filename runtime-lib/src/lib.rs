@@ -1,7 +1,8 @@
 //! Orlop runs OCI bundles on Linux.
 
+pub mod cgroup;
+mod compile;
 pub mod error;
 pub mod seccomp;
-pub mod cgroup;
 
 pub use error::{Error, ErrorKind, Result};
