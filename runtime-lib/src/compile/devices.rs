@@ -100,7 +100,10 @@ fn compile(
     let (mut major, mut minor) =
         (number(device.major(), "major", MAJOR_MAX)?, number(device.minor(), "minor", MINOR_MAX)?);
     if kind == FIFO && (major, minor) != (0, 0) {
-        out.warn(field.to_owned(), format!("a fifo has no device number; {major}:{minor} is unused"));
+        out.warn(
+            field.to_owned(),
+            format!("a fifo has no device number; {major}:{minor} is unused"),
+        );
         (major, minor) = (0, 0);
     }
     let mode = device.file_mode().unwrap_or(0o666);

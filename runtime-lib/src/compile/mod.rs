@@ -5,7 +5,9 @@
 
 mod capabilities;
 mod cgroup;
+pub(crate) mod cgroup_path;
 mod check;
+pub(crate) mod device_program;
 mod devices;
 mod hooks;
 mod mount_options;
@@ -13,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod paths;
 mod process;
+pub(crate) mod resources;
 mod root;
 mod seccomp;
 mod streams;
@@ -29,9 +32,11 @@ use orlop_init::plan::{Message, Op};
 use crate::error::{Error, Field, Result};
 use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
 
-pub(crate) use capabilities::CAPABILITIES;
+pub(crate) use capabilities::{CAPABILITIES, names as capability_names};
 pub(crate) use check::check_id;
-pub(crate) use mount_options::mount_options;
+pub(crate) use mount_options::{attr, mount_options, propagation_name};
+pub(crate) use namespaces::name as namespace_name;
+pub(crate) use process::rlimit_name;
 
 /// The version of the runtime-spec that is implemented, and that hooks are told.
 pub(crate) const OCI_VERSION: &str = "1.3.0";
@@ -112,13 +117,8 @@ const CHILD: &[Section] = &[
 
 /// What the creator does meanwhile, in this order. All of it is done before the program starts:
 /// the creator releases the init, or returns from `create`, only after this and [`Message::Ready`].
-const HOST: &[Section] = &[
-    cgroup::limits,
-    process::oom_score,
-    process::rlimits,
-    streams::owner,
-    hooks::runtime,
-];
+const HOST: &[Section] =
+    &[cgroup::limits, process::oom_score, process::rlimits, streams::owner, hooks::runtime];
 
 /// Decides everything that creating a container will do.
 ///
@@ -132,7 +132,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
     for section in CHILD.iter().chain(HOST) {
         section(&config, &mut out)?;
     }
-    seccomp::check(&config, &out)?;
+    seccomp::check(&out)?;
     Ok(Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -182,9 +182,10 @@ struct Config<'a> {
 impl<'a> Config<'a> {
     fn new(spec: &'a Spec, request: &'a Request, facts: &'a HostFacts) -> Result<Self> {
         check::version(spec)?;
-        let process = spec.process().as_ref().ok_or_else(|| {
-            Error::config("process", "process property must not be empty")
-        })?;
+        let process = spec
+            .process()
+            .as_ref()
+            .ok_or_else(|| Error::config("process", "process property must not be empty"))?;
         Ok(Self {
             process,
             linux: spec.linux().as_ref(),
@@ -210,6 +211,8 @@ struct Columns {
     child: Vec<Step<Op<Bytes>>>,
     host: Vec<Step<HostOp>>,
     warnings: Vec<(Field, String)>,
+    /// The filter that is loaded by one of the init's operations.
+    filter: Option<crate::seccomp::Filter>,
 }
 
 impl Columns {

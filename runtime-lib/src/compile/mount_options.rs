@@ -280,7 +280,10 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_has_runcs_options() {
         assert!(TABLE.is_sorted_by_key(|(name, _)| name));
-        assert_eq!(mount_options().collect::<Vec<_>>(), RUNC.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(
+            mount_options().collect::<Vec<_>>(),
+            RUNC.split_whitespace().collect::<Vec<_>>()
+        );
     }
 
     #[test]

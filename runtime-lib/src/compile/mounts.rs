@@ -26,9 +26,26 @@ const BELOW_PROC: [&str; 10] = [
 
 /// Filesystems without a disk. Their instance takes no `ro`, or shares it with the host's mounts.
 const PSEUDO: [&str; 20] = [
-    "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs",
-    "efivarfs", "fusectl", "hugetlbfs", "mqueue", "proc", "pstore", "ramfs", "rpc_pipefs",
-    "securityfs", "sysfs", "tmpfs", "tracefs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "proc",
+    "pstore",
+    "ramfs",
+    "rpc_pipefs",
+    "securityfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
 ];
 
 /// One mount with what its fields say.
@@ -213,7 +230,10 @@ fn bind(
 }
 
 fn remount(entry: &Entry<'_>) -> Result<Op<Bytes>> {
-    no_data(entry, "a remount changes the mount only: options of the filesystem cannot be applied")?;
+    no_data(
+        entry,
+        "a remount changes the mount only: options of the filesystem cannot be applied",
+    )?;
     no_copy_up(entry)?;
     if let Some(flag) = entry.options.flags.first() {
         return Err(entry.error("options", format!("a remount cannot apply {flag:?}")));
@@ -292,9 +312,10 @@ fn special(entry: &Entry<'_>, fstype: &str, attributes: u64) -> Special {
 
 /// Turns those read-only that took mountpoints, devices and hooks' files until now.
 pub(super) fn seal(_config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    let sealed = out.child.iter().find(
-        |step| matches!(&step.op, Op::Filesystem(new) if new.special.has(Special::SEAL)),
-    );
+    let sealed = out
+        .child
+        .iter()
+        .find(|step| matches!(&step.op, Op::Filesystem(new) if new.special.has(Special::SEAL)));
     if let Some(field) = sealed.map(|step| step.field.clone()) {
         out.child(field, Op::SealMounts);
     }

@@ -98,7 +98,10 @@ fn check_one(namespace: &Namespace<'_>) -> Result<()> {
     if matches!(namespace.kind, LinuxNamespaceType::User | LinuxNamespaceType::Time) {
         return Err(Error::unsupported(
             format!("{field}.type"),
-            format!("{} namespaces are not supported by this version of orlop", name(namespace.kind)),
+            format!(
+                "{} namespaces are not supported by this version of orlop",
+                name(namespace.kind)
+            ),
         ));
     }
     let Some(path) = namespace.path else { return Ok(()) };
@@ -185,11 +188,7 @@ pub(super) fn domainname(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     Ok(())
 }
 
-fn uts_name(
-    config: &Config<'_>,
-    name: Option<&str>,
-    field: &'static str,
-) -> Result<Option<Bytes>> {
+fn uts_name(config: &Config<'_>, name: Option<&str>, field: &'static str) -> Result<Option<Bytes>> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
     if !config.namespaces.separate(LinuxNamespaceType::Uts) {
         let text = format!("unable to set {field} without a private UTS namespace");

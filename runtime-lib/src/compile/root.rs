@@ -50,10 +50,7 @@ pub(super) fn host_propagation(config: &Config<'_>, out: &mut Columns) -> Result
     if config.request.no_pivot
         && asked.is_some_and(|change| change & !propagation::RECURSIVE == propagation::PRIVATE)
     {
-        return Err(Error::config(
-            PROPAGATION,
-            "a private root cannot be combined with no-pivot",
-        ));
+        return Err(Error::config(PROPAGATION, "a private root cannot be combined with no-pivot"));
     }
     out.child(PROPAGATION, Op::HostPropagation { change });
     Ok(())
