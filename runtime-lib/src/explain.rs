@@ -362,14 +362,9 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
         Op::Notify(what) => ("notify", message(*what).to_owned()),
         Op::Await(what) => ("await", message(*what).to_owned()),
         Op::AwaitStart => ("await-start", String::new()),
-        Op::Exec { args, env, preserve_fds } => {
+        Op::Exec { args, env } => {
             let (args, env) = (list(args).join(" "), list(env).join(" "));
-            let rest = if *preserve_fds > 0 {
-                format!(", keeping {preserve_fds} descriptors")
-            } else {
-                String::new()
-            };
-            ("exec", format!("{args} env [{env}]{rest}"))
+            ("exec", format!("{args} env [{env}]"))
         }
         // The others are told by `child_row`.
         _ => ("?", String::new()),

@@ -2,17 +2,14 @@
 
 pub mod bundle;
 pub mod cgroup;
-// Until creating containers calls it.
-#[allow(dead_code, unused_imports)]
 mod compile;
 pub mod container;
+mod create;
 pub mod error;
 mod explain;
+mod host;
 mod plan;
 pub mod seccomp;
-mod compile;
-mod create;
-mod host;
 mod state;
 mod supervise;
 mod sys;

@@ -214,9 +214,9 @@ fn open_slots(
     let mut numbers = Vec::new();
     for step in &plan.slots {
         let fd = match &step.op {
-            Slot::Namespace { path, flag } => {
-                open_namespace(path, *flag).map_err(|error| error.at(step.field.clone()))?
-            }
+            Slot::Namespace { path, flag, foreign } => open_namespace(path, *flag)
+                .and_then(|namespace| if *foreign { not_our_own(namespace, path) } else { Ok(namespace) })
+                .map_err(|error| error.at(step.field.clone()))?,
             Slot::ConsoleSocket => {
                 console_socket.take().ok_or_else(|| Error::bug("no console socket"))?
             }
@@ -242,6 +242,23 @@ fn open_namespace(path: &Path, flag: u32) -> Result<OwnedFd> {
         )
         .errno(errno)),
     }
+}
+
+/// A namespace in which sysctls will be written must not be the runtime's own: they would be the
+/// host's.
+fn not_our_own(namespace: OwnedFd, path: &Path) -> Result<OwnedFd> {
+    let failed = |errno| Error::sys(format!("cannot look at the namespace {path:?}"), errno);
+    let joined = rustix::fs::fstat(&namespace).map_err(failed)?;
+    let own_kinds = ["net", "ipc", "uts", "user"];
+    let is_own = own_kinds.iter().any(|kind| {
+        rustix::fs::stat(format!("/proc/self/ns/{kind}"))
+            .is_ok_and(|own| (own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino))
+    });
+    if is_own {
+        let message = format!("{path:?} is the runtime's own, in which linux.sysctl may not write");
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
+    Ok(namespace)
 }
 
 /// Spawns into a pid namespace: from a thread of its own, as setns(2) decides for the caller's

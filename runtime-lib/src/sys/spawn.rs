@@ -9,6 +9,12 @@ use libc::{c_int, c_long, c_void};
 /// Stack of the child until its execveat(2), in bytes: a handful of frames without locals.
 const STACK: usize = 64 * 1024;
 
+// Beyond the 32 bits that clone(2) had, and so beyond the type of libc's constants.
+/// Handlers of the caller become default actions (since Linux 5.5).
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// Born into a cgroup (since Linux 5.7).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// What the child is.
 #[derive(Debug)]
 pub(crate) struct Spawn<'a> {
@@ -78,8 +84,8 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<(i32, OwnedFd), SpawnError> {
         | libc::CLONE_VM as u64
         | libc::CLONE_VFORK as u64
         | libc::CLONE_PIDFD as u64
-        | libc::CLONE_CLEAR_SIGHAND as u64
-        | libc::CLONE_INTO_CGROUP as u64;
+        | CLONE_CLEAR_SIGHAND
+        | CLONE_INTO_CGROUP;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     args.stack = stack.as_mut_ptr() as u64;
