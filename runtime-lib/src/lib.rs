@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod error;
+pub mod features;
 mod plan;
 pub mod seccomp;
 
