@@ -262,7 +262,8 @@ impl Container {
         let started = || Error::new(ErrorKind::InvalidState, STARTED);
         let fifo = self.directory.open_fifo()?.ok_or_else(started)?;
         // Of two that start it at once, one does.
-        rustix::fs::flock(&fifo, FlockOperation::NonBlockingLockExclusive).map_err(|_| started())?;
+        rustix::fs::flock(&fifo, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| started())?;
         let links = rustix::fs::fstat(&fifo).map(|stat| stat.st_nlink);
         if links != Ok(1) {
             return Err(started());

@@ -137,15 +137,15 @@ impl Builder {
         self
     }
 
-    /// What creating would do, without doing it.
+    /// What creating would do, without doing it; a terminal's console socket may be missing.
     ///
     /// # Errors
     /// What is wrong with config.json, naming the field.
     pub fn plan(&self) -> Result<Plan> {
-        self.compile(Streams::open(&self.stdio)?.null)
+        self.compile(Streams::open(&self.stdio)?.null, true)
     }
 
-    fn compile(&self, null_streams: u8) -> Result<Plan> {
+    fn compile(&self, null_streams: u8, console_socket: bool) -> Result<Plan> {
         crate::compile::check_id(&self.id)?;
         let spec = &self.bundle.spec;
         let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
@@ -158,7 +158,7 @@ impl Builder {
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
             null_streams,
-            console_socket: self.console_socket.is_some(),
+            console_socket,
         };
         let mut plan = compile(spec, &request, &facts)?;
         plan.warnings.extend(self.bundle.warnings.iter().cloned());
@@ -184,7 +184,7 @@ impl Builder {
 
     fn execute(self, release: Release) -> Result<Container> {
         let streams = Streams::open(&self.stdio)?;
-        let plan = self.compile(streams.null)?;
+        let plan = self.compile(streams.null, self.console_socket.is_some())?;
         check_cgroup_unused(&plan)?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
         let mut record = intent(&plan);
@@ -334,7 +334,8 @@ enum Given<'a> {
     None,
 }
 
-const OWN: [BorrowedFd<'static>; 3] = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+const OWN: [BorrowedFd<'static>; 3] =
+    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
 
 impl<'a> Streams<'a> {
     fn open(stdio: &'a Stdio) -> Result<Self> {
@@ -399,4 +400,3 @@ fn open_null() -> Result<OwnedFd> {
         .map_err(|errno| Error::sys("cannot open \"/dev/null\"", errno))?;
     Ok(file)
 }
-

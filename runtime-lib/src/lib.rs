@@ -7,6 +7,7 @@ pub mod container;
 mod create;
 pub mod error;
 mod explain;
+pub mod features;
 mod host;
 mod plan;
 pub mod seccomp;

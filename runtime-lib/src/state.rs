@@ -181,9 +181,7 @@ impl StateDirectory {
         let path = self.path.join(FIFO);
         let mode = Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0)
-            .and_then(|()| {
-                rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            })
+            .and_then(|()| rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))
             .map_err(|errno| Error::sys(format!("cannot create {path:?}"), errno))
     }
 

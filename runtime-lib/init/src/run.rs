@@ -116,9 +116,7 @@ fn execute<'a>(init: &mut Init<'a>, mut ops: &'a [u8]) -> Result<(), Fail> {
 
 fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
     match op {
-        Op::JoinNamespace { slot, flag } => {
-            sys::setns(init.slot(slot)?, flag).at(Step::Whole)
-        }
+        Op::JoinNamespace { slot, flag } => sys::setns(init.slot(slot)?, flag).at(Step::Whole),
         Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
         Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
@@ -215,7 +213,11 @@ impl Init<'_> {
         let mut byte = [0];
         let count = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut byte))
             .at(Step::CreatorGone)?;
-        if count == 1 && byte == [message as u8] { Ok(()) } else { Err(Fail::new(Step::CreatorGone)) }
+        if count == 1 && byte == [message as u8] {
+            Ok(())
+        } else {
+            Err(Fail::new(Step::CreatorGone))
+        }
     }
 
     /// A created container ends on the signals that end a program, though it may be pid 1.

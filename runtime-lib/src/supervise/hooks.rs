@@ -82,9 +82,9 @@ pub(crate) fn run_hook(
     command.stdout(output.try_clone().map_err(io_error)?);
     command.stderr(errors.try_clone().map_err(io_error)?);
     let failed = |message: String| Error::new(ErrorKind::Hook, message).at(field.clone());
-    let mut child = command.spawn().map_err(|error| {
-        failed(format!("{what}: cannot execute {:?}", hook.path)).errno(&error)
-    })?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| failed(format!("{what}: cannot execute {:?}", hook.path)).errno(&error))?;
     drop(command);
 
     if let Some(seconds) = hook.timeout

@@ -103,7 +103,10 @@ fn own_streams(target: &Target<'_>, uid: u32) -> Result<()> {
             // A stream whose owner cannot be changed stays as it is, as with runc.
             Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL | Errno::ACCESS) => {}
             Err(errno) => {
-                return Err(Error::sys(format!("cannot change the owner of stream {number}"), errno));
+                return Err(Error::sys(
+                    format!("cannot change the owner of stream {number}"),
+                    errno,
+                ));
             }
         }
     }

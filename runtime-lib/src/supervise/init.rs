@@ -196,13 +196,8 @@ fn duplicate(file: &File) -> Result<OwnedFd> {
 }
 
 fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|errno| Error::sys("cannot create a socket pair", errno))
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| Error::sys("cannot create a socket pair", errno))
 }
 
 fn open_slots(
@@ -215,7 +210,9 @@ fn open_slots(
     for step in &plan.slots {
         let fd = match &step.op {
             Slot::Namespace { path, flag, foreign } => open_namespace(path, *flag)
-                .and_then(|namespace| if *foreign { not_our_own(namespace, path) } else { Ok(namespace) })
+                .and_then(
+                    |namespace| if *foreign { not_our_own(namespace, path) } else { Ok(namespace) },
+                )
                 .map_err(|error| error.at(step.field.clone()))?,
             Slot::ConsoleSocket => {
                 console_socket.take().ok_or_else(|| Error::bug("no console socket"))?
@@ -228,19 +225,19 @@ fn open_slots(
 
 /// Opens a namespace's file, which must be of the type that config.json says.
 fn open_namespace(path: &Path, flag: u32) -> Result<OwnedFd> {
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
-        .map_err(|errno| Error::sys(format!("cannot open the namespace {path:?}"), errno))?;
+    let fd =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+            .map_err(|errno| Error::sys(format!("cannot open the namespace {path:?}"), errno))?;
     match crate::sys::namespace_type(fd.as_fd()) {
         Ok(actual) if actual == flag => Ok(fd),
         Ok(_) => Err(Error::new(
             ErrorKind::InvalidConfig,
             format!("{path:?} is a namespace of another type"),
         )),
-        Err(errno) => Err(Error::new(
-            ErrorKind::InvalidConfig,
-            format!("{path:?} is not a namespace"),
-        )
-        .errno(errno)),
+        Err(errno) => {
+            Err(Error::new(ErrorKind::InvalidConfig, format!("{path:?} is not a namespace"))
+                .errno(errno))
+        }
     }
 }
 
@@ -263,16 +260,13 @@ fn not_our_own(namespace: OwnedFd, path: &Path) -> Result<OwnedFd> {
 
 /// Spawns into a pid namespace: from a thread of its own, as setns(2) decides for the caller's
 /// later children.
-fn spawn_in_pid_namespace(
-    child: &Spawn<'_>,
-    path: &Path,
-    plan: &Plan,
-) -> Result<(i32, OwnedFd)> {
+fn spawn_in_pid_namespace(child: &Spawn<'_>, path: &Path, plan: &Plan) -> Result<(i32, OwnedFd)> {
     const CLONE_NEWPID: u32 = libc::CLONE_NEWPID.cast_unsigned();
     let namespace = open_namespace(path, CLONE_NEWPID)?;
     let in_namespace = || {
-        nix::sched::setns(namespace.as_fd(), nix::sched::CloneFlags::CLONE_NEWPID)
-            .map_err(|errno| Error::sys(format!("cannot join the pid namespace {path:?}"), errno))?;
+        nix::sched::setns(namespace.as_fd(), nix::sched::CloneFlags::CLONE_NEWPID).map_err(
+            |errno| Error::sys(format!("cannot join the pid namespace {path:?}"), errno),
+        )?;
         spawn(child).map_err(|error| spawn_error(error, plan))
     };
     std::thread::scope(|scope| {
@@ -286,11 +280,9 @@ fn spawn_in_pid_namespace(
 
 fn spawn_error(error: SpawnError, plan: &Plan) -> Error {
     match error {
-        SpawnError::Clone(libc::EPERM) => {
-            Error::sys("cannot create the namespaces", libc::EPERM)
-                .at("linux.namespaces")
-                .hint("CAP_SYS_ADMIN is needed")
-        }
+        SpawnError::Clone(libc::EPERM) => Error::sys("cannot create the namespaces", libc::EPERM)
+            .at("linux.namespaces")
+            .hint("CAP_SYS_ADMIN is needed"),
         SpawnError::Clone(libc::ENOSPC) => Error::sys("cannot create the namespaces", libc::ENOSPC)
             .at("linux.namespaces")
             .hint("a limit of /proc/sys/user/max_*_namespaces is reached"),

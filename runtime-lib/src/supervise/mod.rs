@@ -1,8 +1,8 @@
 //! Executes a plan: spawns the init, does the creator's column beside it, and turns what the init
 //! tells into errors that name the field.
 
-mod host_column;
 pub(crate) mod hooks;
+mod host_column;
 mod image;
 mod init;
 mod report;

@@ -1,5 +1,6 @@
 //! What each operation does, a file for each subject.
 
+mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod masks;
@@ -10,4 +11,3 @@ pub(crate) mod program;
 pub(crate) mod root;
 pub(crate) mod sysctl;
 pub(crate) mod terminal;
-mod copy_up;

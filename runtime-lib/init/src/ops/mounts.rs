@@ -23,8 +23,8 @@ const FSCONFIG_VALUE_MAX: usize = 256;
 /// A bind mount.
 pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail> {
     let source = bind.source.c_str()?;
-    let tree = rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive))
-        .at(Step::OpenSource)?;
+    let tree =
+        rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive)).at(Step::OpenSource)?;
     let directory = paths::is_directory(&tree).at(Step::OpenSource)?;
     let kind = if directory { Kind::Directory } else { Kind::File };
     let place = paths::ensure(init.root()?, bind.target.c_str()?, kind)?;
@@ -60,9 +60,8 @@ pub(crate) fn filesystem(
     configure(init.progress, context.as_fd(), filesystem, &place)?;
     let attributes = u32::try_from(filesystem.attributes).map_err(|_| Fail::new(Step::Decode))?;
     let attributes = MountAttrFlags::from_bits_retain(attributes);
-    let mount =
-        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-            .at(Step::CreateMount)?;
+    let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .at(Step::CreateMount)?;
     if special.has(Special::COPY_UP) && !place.created {
         copy_up::copy(place.fd.as_fd(), mount.as_fd()).at(Step::CopyUp)?;
     }

@@ -57,8 +57,7 @@ pub(crate) fn clone_tree(place: BorrowedFd<'_>, recursive: bool) -> Result<Owned
 
 /// Attaches a detached mount to an open place.
 pub(crate) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
-    let flags =
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, c"", place, c"", flags)
 }
 
@@ -137,8 +136,7 @@ fn create_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errn
 
 /// Creates a file that was not there, and nowhere else.
 pub(crate) fn create_file(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let flags =
-        OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644))
 }
 

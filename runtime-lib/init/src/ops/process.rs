@@ -27,7 +27,8 @@ pub(crate) fn create_cwd(init: &Init<'_>, path: &CStr) -> Result<(), Fail> {
 /// Changes to the working directory, inside the root: a magic link to a descriptor that leads out
 /// of it is refused (CVE-2024-21626).
 fn enter(init: &Init<'_>, path: &CStr) -> Result<(), Errno> {
-    let directory = paths::open(init.root().map_err(|_| Errno::BADF)?, path, OFlags::PATH | OFlags::DIRECTORY)?;
+    let directory =
+        paths::open(init.root().map_err(|_| Errno::BADF)?, path, OFlags::PATH | OFlags::DIRECTORY)?;
     rustix::process::fchdir(&directory)
 }
 

@@ -31,8 +31,8 @@ pub(crate) fn write(init: &mut Init<'_>, name: &CStr, value: &[u8]) -> Result<()
 
 /// A procfs that is mounted nowhere.
 fn open_procfs() -> Result<OwnedFd, Fail> {
-    let context = rustix::mount::fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)
-        .at(Step::OpenProcfs)?;
+    let context =
+        rustix::mount::fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC).at(Step::OpenProcfs)?;
     rustix::mount::fsconfig_create(context.as_fd()).at(Step::OpenProcfs)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV

@@ -71,14 +71,8 @@ pub(crate) fn map_file(fd: impl AsFd, bytes: usize) -> Result<&'static [u8], Err
     // SAFETY: a new mapping at an address of the kernel's choice, never unmapped. The file is
     // sealed against writing and shrinking by its creator, so the bytes stay what they are.
     unsafe {
-        let map = rustix::mm::mmap(
-            ptr::null_mut(),
-            bytes,
-            ProtFlags::READ,
-            MapFlags::PRIVATE,
-            fd,
-            0,
-        )?;
+        let map =
+            rustix::mm::mmap(ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::PRIVATE, fd, 0)?;
         Ok(core::slice::from_raw_parts(map.cast(), bytes))
     }
 }
@@ -485,9 +479,7 @@ pub(crate) fn unblock_signals() -> Result<(), Errno> {
     const SIG_SETMASK: usize = 2;
     let none: u64 = 0;
     // SAFETY: the kernel reads the 8 bytes of `none`, which lives across the call.
-    check(unsafe {
-        syscall5(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const none as usize, 0, 8, 0)
-    })?;
+    check(unsafe { syscall5(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const none as usize, 0, 8, 0) })?;
     Ok(())
 }
 
