@@ -1,8 +1,8 @@
 //! `delete`: removes all that is left of a container.
 
-use orlop::ErrorKind;
+use orlop::{Container, ErrorKind};
 
-use super::container;
+use super::id;
 use crate::args::{Flag, Grammar, Parsed};
 use crate::failure::Outcome;
 use crate::global::Context;
@@ -18,21 +18,11 @@ pub(super) const GRAMMAR: Grammar = Grammar {
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let force = parsed.is_on("force");
-    let deleted = container(context, parsed);
+    let deleted = Container::load(&context.root, &id(parsed)?)
+        .and_then(|mut container| container.delete(force));
     match deleted {
-        Ok(mut container) => match container.delete(force) {
-            Err(error) if force && error.kind() == ErrorKind::NotFound => Ok(0),
-            other => Ok(other.map(|()| 0)?),
-        },
         // Callers force what may never have been there.
-        Err(_) if force && is_missing(context, parsed) => Ok(0),
-        Err(failure) => Err(failure),
+        Err(error) if force && error.kind() == ErrorKind::NotFound => Ok(0),
+        other => Ok(other.map(|()| 0)?),
     }
-}
-
-fn is_missing(context: &Context<'_>, parsed: &Parsed) -> bool {
-    let id = parsed.operand(0);
-    !id.is_empty()
-        && orlop::Container::load(&context.root, &id)
-            .is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
