@@ -304,6 +304,9 @@ mod tests {
         }
     }
 
+    /// Orphans are reaped for the whole process, so one test has to follow at a time.
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
     /// A pipe whose one end stands for one of our streams.
     fn shared(end: OwnedFd) -> BorrowedFd<'static> {
         // Leaked: the descriptor has to stay open as long as a standard stream does.
@@ -313,6 +316,7 @@ mod tests {
 
     /// Follows a script; its output, and its exit code.
     fn follow(script: &str, input: &[u8]) -> (String, u8) {
+        let _alone = ALONE.lock();
         let (our_input, mut feed) = std::io::pipe().unwrap();
         let (mut result, our_output) = std::io::pipe().unwrap();
         feed.write_all(input).unwrap();
@@ -346,6 +350,7 @@ mod tests {
 
     #[test]
     fn a_signal_of_ours_is_the_program_s() {
+        let _alone = ALONE.lock();
         let null = || std::fs::File::open("/dev/null").unwrap().into();
         // Before signals are diverted: std leaves its children the mask of their parent.
         let mut program = Program::start("exec sleep 20", [null(), null(), null()]);

@@ -154,7 +154,7 @@ fn given<'a>(parsed: &'a Parsed, name: &str) -> Option<&'a OsStr> {
 
 fn has_terminal(bundle: &Bundle) -> bool {
     let process = bundle.spec().process().as_ref();
-    process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+    process.and_then(|process| process.terminal()).unwrap_or(false)
 }
 
 fn check_terminal(terminal: bool, manner: Manner, console: bool) -> Result<(), Failure> {

@@ -9,7 +9,6 @@ mod help;
 mod launch;
 mod log;
 mod output;
-mod pending;
 mod pump;
 mod signals;
 mod terminal;

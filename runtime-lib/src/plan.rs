@@ -64,7 +64,8 @@ pub(crate) struct Step<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Slot {
     /// `linux.namespaces[i].path`, opened once; it must be of the type that `flag` (`CLONE_NEW*`) says.
-    Namespace { path: PathBuf, flag: u32 },
+    /// `foreign`: it must not be the runtime's own, since sysctls will be written in it.
+    Namespace { path: PathBuf, flag: u32, foreign: bool },
     /// The connected console socket.
     ConsoleSocket,
 }

@@ -101,6 +101,9 @@ impl Special {
     pub const MODE_OF_TARGET: Self = Self(4);
     /// The init's own handle on procfs for the writes that follow.
     pub const PROCFS: Self = Self(8);
+    /// The target must be an ordinary directory reached without symbolic links (procfs, sysfs):
+    /// a link in the image would put it where masks and checks do not look (CVE-2019-19921).
+    pub const PLAIN_TARGET: Self = Self(16);
 
     /// Whether all bits of `other` are set.
     #[must_use]
