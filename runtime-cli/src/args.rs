@@ -189,9 +189,9 @@ impl Grammar {
 }
 
 impl Parsed {
-    /// Whether a switch is on.
+    /// Whether a switch is on; one that the command does not have is off.
     pub(crate) fn is_on(&self, name: &str) -> bool {
-        self.flags.get_one::<bool>(name).copied().unwrap_or(false)
+        self.flags.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or(false)
     }
     /// The text of a flag.
     pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {

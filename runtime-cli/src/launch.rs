@@ -40,6 +40,8 @@ pub(crate) struct Launch {
 /// Whom to tell about a container once it is there.
 #[derive(Debug)]
 pub(crate) struct Report {
+    /// Whether the container outlives a failure.
+    pub(crate) keep: bool,
     pid_file: Option<PathBuf>,
     pidfd_socket: Option<UnixStream>,
 }
@@ -88,13 +90,13 @@ impl Launch {
         } else if manner == Manner::Detached {
             builder = builder.stdio(Stdio::Inherit);
         }
-        let report = Report { pid_file, pidfd_socket };
+        let report = Report { keep: parsed.is_on("keep"), pid_file, pidfd_socket };
         Ok(Self { builder, terminal, root, report })
     }
 }
 
 impl Report {
-    /// Tells them; a container that nobody hears of is deleted again.
+    /// Tells them; a container that nobody hears of is not left running.
     pub(crate) fn deliver(
         self,
         context: &Context<'_>,
@@ -103,16 +105,11 @@ impl Report {
         for (field, message) in container.warnings() {
             context.log.warning(&format!("{field}: {message}"));
         }
-        let told = self.tell(container);
-        if told.is_err()
-            && let Err(error) = container.delete(true)
-        {
-            context.log.error(&error.to_string());
-        }
-        told
+        let keep = self.keep;
+        self.tell(container).inspect_err(|_| give_up(context, container, keep))
     }
 
-    fn tell(self, container: &Container) -> Result<(), Failure> {
+    fn tell(&self, container: &Container) -> Result<(), Failure> {
         if let (Some(socket), Some(pidfd)) = (&self.pidfd_socket, container.pidfd()) {
             send_descriptor(socket, pidfd, b"standard")?;
         }
@@ -120,6 +117,14 @@ impl Report {
             Some(path) => write_pid_file(path, container.pid()),
             None => Ok(()),
         }
+    }
+}
+
+/// Kills a container that cannot be run to its end; what is left of it stays if it is to be kept.
+pub(crate) fn give_up(context: &Context<'_>, container: &mut Container, keep: bool) {
+    let gone = if keep { container.kill(nix::libc::SIGKILL) } else { container.delete(true) };
+    if let Err(error) = gone {
+        context.log.error(&error.to_string());
     }
 }
 
@@ -149,7 +154,7 @@ fn given<'a>(parsed: &'a Parsed, name: &str) -> Option<&'a OsStr> {
 
 fn has_terminal(bundle: &Bundle) -> bool {
     let process = bundle.spec().process().as_ref();
-    process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+    process.and_then(|process| process.terminal()).unwrap_or(false)
 }
 
 fn check_terminal(terminal: bool, manner: Manner, console: bool) -> Result<(), Failure> {
@@ -250,8 +255,8 @@ fn connect(path: &OsStr) -> Result<UnixStream, Failure> {
 }
 
 /// Sends one message with one descriptor, and waits for nobody to take it.
-fn send_descriptor(
-    socket: &UnixStream,
+pub(crate) fn send_descriptor(
+    socket: impl AsFd,
     descriptor: impl AsFd,
     payload: &[u8],
 ) -> Result<(), Failure> {

@@ -45,11 +45,11 @@ fn command_line(argv0: &str, arguments: &[OsString], log: &mut Log) -> Outcome {
         return commands::version::run(program);
     }
     *log = global::open_log(&global)?;
-    let context = Context::new(program, &global, log)?;
     let mut operands = global.operands.iter();
     let Some(name) = operands.next() else {
         return output::text(&help::program(program));
     };
+    let context = Context::new(program, &global, log)?;
     if name == "help" || name == "h" {
         return explain_usage(program, operands.next());
     }

@@ -81,3 +81,34 @@ impl Drop for Raw {
         let _: rustix::io::Result<()> = tcsetattr(&self.host, OptionalActions::Now, &self.saved);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::pty::openpty;
+    use rustix::termios::{LocalModes, Winsize};
+
+    #[test]
+    fn the_caller_s_terminal_is_raw_meanwhile_and_the_container_s_has_its_size() {
+        let (host, container) = (openpty(None, None).unwrap(), openpty(None, None).unwrap());
+        let size = Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&host.slave, size).unwrap();
+        let local = || tcgetattr(&host.slave).unwrap().local_modes;
+        let before = local();
+        assert!(before.contains(LocalModes::ECHO | LocalModes::ICANON));
+
+        let opened = Host::Opened(host.slave.try_clone().unwrap().into());
+        let raw = Raw::enter(opened, container.master.as_fd()).unwrap();
+        assert!(!local().intersects(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG));
+        let modes = tcgetattr(&container.slave).unwrap();
+        assert!(!modes.output_modes.contains(OutputModes::ONLCR));
+        assert_eq!(tcgetwinsize(&container.slave).unwrap().ws_col, 77);
+
+        tcsetwinsize(&host.slave, Winsize { ws_col: 120, ..size }).unwrap();
+        raw.resize();
+        assert_eq!(tcgetwinsize(&container.slave).unwrap().ws_col, 120);
+
+        drop(raw);
+        assert_eq!(local(), before);
+    }
+}

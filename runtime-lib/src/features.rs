@@ -2,70 +2,8 @@
 
 use serde::Serialize;
 
-/// The mount options that are known, sorted. Any other is handed to the filesystem.
-// PENDING: take these from the table that compiling a mount uses, once that is there.
-const MOUNT_OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
+use crate::compile::mount_options::mount_options;
+use crate::seccomp::known;
 
 /// The features document; it serializes to the JSON of the runtime-spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,7 +17,7 @@ pub struct Features {
     /// The hooks that are run.
     pub hooks: &'static [&'static str],
     /// The mount options that are known.
-    pub mount_options: &'static [&'static str],
+    pub mount_options: Vec<&'static str>,
     /// What concerns Linux.
     pub linux: Linux,
     /// Annotations of a config.json that change what the runtime does.
@@ -146,15 +84,15 @@ pub struct Seccomp {
     /// Whether there are any.
     pub enabled: bool,
     /// Their actions.
-    pub actions: &'static [&'static str],
+    pub actions: Vec<&'static str>,
     /// Their comparisons.
-    pub operators: &'static [&'static str],
+    pub operators: Vec<&'static str>,
     /// The architectures.
-    pub archs: &'static [&'static str],
+    pub archs: Vec<&'static str>,
     /// The flags that are known.
-    pub known_flags: &'static [&'static str],
+    pub known_flags: Vec<&'static str>,
     /// The flags that have an effect.
-    pub supported_flags: &'static [&'static str],
+    pub supported_flags: Vec<&'static str>,
 }
 
 /// Mounts beyond mount(2).
@@ -181,20 +119,12 @@ pub fn features() -> Features {
             "poststart",
             "poststop",
         ],
-        mount_options: MOUNT_OPTIONS,
+        mount_options: mount_options().collect(),
         linux: Linux {
             namespaces: &["cgroup", "ipc", "mount", "network", "pid", "uts"],
             capabilities: capabilities(),
             cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
-            // PENDING: fill in from the tables of the seccomp module, once that is there.
-            seccomp: Seccomp {
-                enabled: false,
-                actions: &[],
-                operators: &[],
-                archs: &[],
-                known_flags: &[],
-                supported_flags: &[],
-            },
+            seccomp: seccomp(),
             apparmor: NO,
             selinux: NO,
             intel_rdt: NO,
@@ -203,6 +133,32 @@ pub fn features() -> Features {
         },
         potentially_unsafe_config_annotations: &[],
     }
+}
+
+fn seccomp() -> Seccomp {
+    let flags = known::FLAGS.iter().map(|flag| flag.0);
+    // The newest one; a host without it refuses a profile that sets it.
+    let is_there =
+        |flag: &&str| !flag.ends_with("_WAIT_KILLABLE_RECV") || kernel_is_at_least(5, 19);
+    Seccomp {
+        enabled: true,
+        actions: known::ACTIONS.iter().map(|action| action.0).collect(),
+        operators: known::OPERATORS.iter().map(|operator| operator.0).collect(),
+        archs: known::ARCHITECTURES.iter().map(|architecture| architecture.0).collect(),
+        known_flags: flags.clone().collect(),
+        supported_flags: flags.filter(is_there).collect(),
+    }
+}
+
+fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let uname = rustix::system::uname();
+    is_at_least(uname.release().to_str().unwrap_or_default(), major, minor)
+}
+
+/// Whether a release such as `6.18.44-1` is as new as this version.
+fn is_at_least(release: &str, major: u32, minor: u32) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
 fn capabilities() -> Vec<String> {
@@ -216,8 +172,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mount_options_are_sorted_and_unique() {
-        assert!(MOUNT_OPTIONS.is_sorted_by(|a, b| a < b));
+    fn what_other_fields_are_refused_for_is_not_claimed() {
+        let features = features();
+        assert!(features.mount_options.contains(&"rro"));
+        assert!(!features.mount_options.contains(&"idmap"));
+        assert!(!features.linux.mount_extensions.idmap.enabled);
+        assert!(!features.linux.namespaces.contains(&"user"));
+        assert_eq!(features.linux.seccomp.actions.len(), 9);
+    }
+
+    #[test]
+    fn releases_compare_by_their_numbers() {
+        assert!(is_at_least("6.18.44", 5, 19));
+        assert!(is_at_least("5.19.0-rc1+", 5, 19));
+        assert!(!is_at_least("5.9.1", 5, 19));
+        assert!(!is_at_least("", 5, 19));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use orlop::{Container, ErrorKind};
 
-use super::container;
+use super::id;
 use crate::args::{Flag, Grammar, Parsed};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::global::Context;
 use crate::launch;
 
@@ -19,22 +19,18 @@ pub(super) const GRAMMAR: Grammar = Grammar {
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let force = parsed.is_on("force");
-    let id = parsed.operand(0);
-    if !id.is_empty() && is_missing(context, &id)? {
-        // What a create that was killed has left goes with or without force.
-        Container::clean_up(&context.root, &id, launch::environment())?;
-        // Callers force what may never have been there.
-        if force {
-            return Ok(0);
+    let id = id(parsed)?;
+    match Container::load(&context.root, &id) {
+        Ok(container) => {
+            let mut container = container.with_hook_environment(launch::environment());
+            Ok(container.delete(force).map(|()| 0)?)
         }
-    }
-    Ok(container(context, parsed)?.delete(force).map(|()| 0)?)
-}
-
-fn is_missing(context: &Context<'_>, id: &str) -> Result<bool, Failure> {
-    match Container::load(&context.root, id) {
-        Ok(_) => Ok(false),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // What a create that was killed has left goes with or without force.
+            Container::clean_up(&context.root, &id, launch::environment())?;
+            // Callers force what may never have been there.
+            if force { Ok(0) } else { Err(error.into()) }
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -24,9 +24,9 @@ pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     // Only names that follow from the id (the cgroup's) depend on it.
     let id = if parsed.operands.is_empty() { "ID".to_owned() } else { parsed.operand(0) };
     let plan = Container::builder(id, bundle).state_root(&context.root).plan()?;
-    let text = match parsed.is_on("json") {
-        true => format!("{:#}\n", plan.to_json()),
-        false => plan.to_text(),
-    };
-    output::text(&text)
+    if parsed.is_on("json") {
+        let text = output::pretty_json(&plan.to_json(), "  ")?;
+        return output::text(&format!("{text}\n"));
+    }
+    output::text(&plan.to_text())
 }

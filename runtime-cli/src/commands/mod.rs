@@ -52,11 +52,14 @@ pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {
     COMMANDS.iter().find(|command| command.grammar.name == name)
 }
 
+/// The container's id: the first argument.
+fn id(parsed: &Parsed) -> Result<String, Failure> {
+    let id = parsed.operand(0);
+    if id.is_empty() { Err(Failure::new("container id cannot be empty")) } else { Ok(id) }
+}
+
 /// The container that the first argument names.
 fn container(context: &Context<'_>, parsed: &Parsed) -> Result<Container, Failure> {
-    let id = parsed.operand(0);
-    if id.is_empty() {
-        return Err(Failure::new("container id cannot be empty"));
-    }
-    Ok(Container::load(&context.root, &id)?.with_hook_environment(launch::environment()))
+    let container = Container::load(&context.root, &id(parsed)?)?;
+    Ok(container.with_hook_environment(launch::environment()))
 }

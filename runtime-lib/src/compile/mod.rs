@@ -10,7 +10,7 @@ mod check;
 pub(crate) mod device_program;
 mod devices;
 mod hooks;
-mod mount_options;
+pub(crate) mod mount_options;
 mod mounts;
 mod namespaces;
 mod paths;
