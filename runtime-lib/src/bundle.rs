@@ -55,6 +55,12 @@ impl Bundle {
         &self.spec
     }
 
+    /// What reading it left out (capabilities of unknown names), each with its field.
+    #[must_use]
+    pub fn warnings(&self) -> &[(Field, String)] {
+        &self.warnings
+    }
+
     /// Its directory.
     #[must_use]
     pub fn directory(&self) -> &Path {

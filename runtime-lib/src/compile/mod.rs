@@ -250,6 +250,14 @@ fn kernel_path(path: impl AsRef<Path>, field: &str) -> Result<Bytes> {
     Bytes::c_string(bytes, field)
 }
 
+/// A list of strings for the kernel; an error names the element.
+fn kernel_list(items: &[String], field: &str) -> Result<Bytes> {
+    if let Some(index) = items.iter().position(|item| item.contains('\0')) {
+        return Err(Error::config(format!("{field}[{index}]"), "contains a NUL byte"));
+    }
+    Bytes::list(items, field)
+}
+
 /// A path in the container, absolute, without `.`, `..` and doubled slashes.
 ///
 /// `..` goes no higher than the root. Symbolic links are the init's matter: it resolves inside the root.
