@@ -192,7 +192,7 @@ pub(super) fn find_program(config: &Config<'_>, out: &mut Columns) -> Result<()>
 
 pub(super) fn exec(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let args = kernel_list(args(config)?, "process.args")?;
-    let env = Bytes::list(config.env.entries(), "process.env")?;
+    let env = kernel_list(config.env.entries(), "process.env")?;
     let preserve_fds = config.request.preserve_fds;
     out.child("process.args", Op::Exec { args, env, preserve_fds });
     Ok(())

@@ -73,6 +73,11 @@ fn of_the_process() {
         (process("args", json!(["a\0"])), "process.args[0]", "NUL"),
         (process("args", json!(["a", "b\0"])), "process.args[1]", "NUL"),
         (process("args", json!("sh")), "process.args", "invalid type"),
+        (
+            process("args", json!(["a", "b".repeat(131_072)])),
+            "process.args[1]",
+            "longer than an argument",
+        ),
         (process("cwd", json!("")), "process.cwd", "must not be empty"),
         (process("cwd", json!(null)), "process.cwd", "must not be empty"),
         (process("cwd", json!("srv")), "process.cwd", "must be an absolute path"),
@@ -237,6 +242,12 @@ fn of_mounts() {
         (options("tmpfs", json!(["remount", "sync"])), "mounts[0].options", "a remount"),
         (options("tmpfs", json!(["remount", "rslave"])), "mounts[0].options", "a remount"),
         (options("tmpfs", json!(["a\0"])), "mounts[0].options", "NUL"),
+        (options("tmpfs", json!(["x".repeat(256)])), "mounts[0].options", "255 bytes"),
+        (
+            options("overlay", json!([format!("lowerdir={}", "/l".repeat(128))])),
+            "mounts[0].options",
+            "255 bytes",
+        ),
         (options("tm\0pfs", json!([])), "mounts[0].type", "NUL"),
         (
             mount(
