@@ -83,6 +83,24 @@ impl Cgroup {
         }
     }
 
+    /// Opens an existing sub-cgroup, for a process to be cloned into; "" and "/" are the cgroup
+    /// itself. The kernel sees to it that the path does not leave the cgroup.
+    ///
+    /// # Errors
+    /// `bad sub cgroup path` if it does leave it; ENOENT if there is none.
+    pub fn open_below(&self, path: &str) -> Result<OwnedFd> {
+        let relative = match path.trim_start_matches('/') {
+            "" => ".",
+            relative => relative,
+        };
+        files::open_dir(&self.dir, relative, OFlags::PATH).map_err(|errno| match errno {
+            Errno::XDEV | Errno::LOOP => {
+                Error::new(ErrorKind::InvalidArgument, format!("bad sub cgroup path: {path}"))
+            }
+            _ => failed(&format!("cannot open {path:?} below"), &self.path, errno),
+        })
+    }
+
     /// A cgroup that was there before must not hold another container.
     fn check_unused(&self) -> Result<()> {
         let count = self.pids()?.len();

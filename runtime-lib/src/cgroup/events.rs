@@ -52,6 +52,14 @@ impl Cgroup {
         Ok(text.trim() == "1")
     }
 
+    /// How many processes of the cgroup and below the OOM killer has killed; None without the
+    /// memory controller.
+    #[doc(alias = "memory.events")]
+    pub fn oom_kills(&self) -> Option<u64> {
+        let text = files::read(&self.dir, "memory.events").ok()?;
+        files::value_of(&text, "oom_kill")?.parse().ok()
+    }
+
     /// Whether there is a living process in the cgroup or below. Zombies do not count.
     ///
     /// # Errors

@@ -1,16 +1,19 @@
 //! Reading and writing the files of a cgroup, by name, below its open directory.
 
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::{Errno, Result};
+use rustix::path::Arg;
 
 /// Cgroup2 has no links, but what is mounted below it may: nothing is followed out of it.
 const STAY: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// Opens the directory of a cgroup by its path relative to `dir`; `O_PATH` unless told otherwise.
-pub(super) fn open_dir(dir: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd> {
+pub(super) fn open_dir(dir: impl AsFd, path: impl Arg + Copy, flags: OFlags) -> Result<OwnedFd> {
     let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // EAGAIN: the kernel saw a rename or a mount while it resolved, and cannot tell.
     for _ in 0..128 {
@@ -63,11 +66,11 @@ pub(super) fn is_leaf(dir: impl AsFd) -> Result<bool> {
 }
 
 /// The names of the first sub-cgroups that the kernel lists: at least one, if there is one.
-pub(super) fn some_children(dir: impl AsFd) -> Result<Vec<String>> {
+pub(super) fn some_children(dir: impl AsFd) -> Result<Vec<CString>> {
     children(dir, false)
 }
 
-fn children(dir: impl AsFd, all: bool) -> Result<Vec<String>> {
+fn children(dir: impl AsFd, all: bool) -> Result<Vec<CString>> {
     let mut names = Vec::new();
     if is_leaf(&dir)? {
         return Ok(names);
@@ -77,9 +80,10 @@ fn children(dir: impl AsFd, all: bool) -> Result<Vec<String>> {
     let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if entry.file_type() == rustix::fs::FileType::Directory && name != b"." && name != b".." {
-            names.push(String::from_utf8(name.to_vec()).map_err(|_| Errno::ILSEQ)?);
+        let name = entry.file_name();
+        let is_dir = entry.file_type() == rustix::fs::FileType::Directory;
+        if is_dir && name != c"." && name != c".." {
+            names.push(name.to_owned());
         }
         if !all && !names.is_empty() && entries.is_buffer_empty() {
             break;
@@ -92,14 +96,17 @@ fn children(dir: impl AsFd, all: bool) -> Result<Vec<String>> {
 pub(super) fn all_pids(dir: impl AsFd) -> Result<Vec<i32>> {
     let mut pids = Vec::new();
     // By path from `dir`, not by descriptor: the depth is the container's to choose.
-    let mut paths = vec![String::from(".")];
+    let mut paths = vec![OsString::from(".")];
     while let Some(path) = paths.pop() {
-        let result = open_dir(&dir, &path, OFlags::PATH).and_then(|cgroup| {
+        let result = open_dir(&dir, path.as_os_str(), OFlags::PATH).and_then(|cgroup| {
             read_pids(&cgroup, &mut pids)?;
             children(&cgroup, true)
         });
         match result {
-            Ok(names) => paths.extend(names.iter().map(|name| format!("{path}/{name}"))),
+            Ok(names) => paths.extend(names.iter().map(|name| {
+                let name = OsStr::from_bytes(name.as_bytes());
+                [path.as_os_str(), OsStr::new("/"), name].into_iter().collect()
+            })),
             // Sub-cgroups come and go.
             Err(Errno::NOENT | Errno::NODEV) if path != "." => {}
             Err(errno) => return Err(errno),
@@ -135,6 +142,6 @@ pub(super) fn make_dir(dir: impl AsFd, path: &str) -> Result<()> {
 }
 
 /// Removes the directory of a cgroup.
-pub(super) fn remove_dir(dir: impl AsFd, path: &str) -> Result<()> {
+pub(super) fn remove_dir(dir: impl AsFd, path: impl Arg + Copy) -> Result<()> {
     rustix::io::retry_on_intr(|| rustix::fs::unlinkat(&dir, path, AtFlags::REMOVEDIR))
 }

@@ -107,7 +107,7 @@ fn remove_children(top: &OwnedFd, deadline: Instant) -> rustix::io::Result<()> {
         }
         let mut busy = None;
         for name in names {
-            match files::remove_dir(dir, &name) {
+            match files::remove_dir(dir, name.as_c_str()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(Errno::BUSY) => busy = Some(name),
                 Err(errno) => return Err(errno),
@@ -117,7 +117,7 @@ fn remove_children(top: &OwnedFd, deadline: Instant) -> rustix::io::Result<()> {
         if Instant::now() >= deadline {
             return Err(Errno::BUSY);
         }
-        match files::open_dir(dir, &name, OFlags::PATH) {
+        match files::open_dir(dir, name.as_c_str(), OFlags::PATH) {
             Ok(child) => {
                 current = Some(child);
                 depth += 1;

@@ -4,6 +4,7 @@
 //! ORLOP_TEST_CGROUP2=1 cargo test -p orlop --lib cgroup::'`. Elsewhere they say that they skip.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -321,11 +322,51 @@ fn remove_copes_with_deep_and_wide_trees() {
 }
 
 #[test]
+fn names_that_a_container_chose_do_not_keep_its_cgroup() {
+    let Some(play) = Playground::new("names") else { return };
+    let cgroup = Cgroup::create(&play.path("c")).unwrap();
+    for name in [&b"\xff\xfe"[..], b" ", b"...", b"-rf", b"a\\012b"] {
+        let dir = play.host("c").join(std::ffi::OsStr::from_bytes(name));
+        fs::create_dir_all(dir.join("below")).unwrap();
+    }
+    let sleeper = Sleeper::new(&play.host("c/ /below"));
+    assert_eq!(cgroup.pids().unwrap(), [sleeper.pid()]);
+    drop(sleeper);
+    cgroup.remove().unwrap();
+    assert!(!play.host("c").exists());
+}
+
+#[test]
 fn open_finds_only_what_is_there() {
     let Some(play) = Playground::new("open") else { return };
     assert!(Cgroup::open(&play.path("c")).unwrap().is_none());
     Cgroup::create(&play.path("c")).unwrap();
     assert_eq!(Cgroup::open(&play.path("c")).unwrap().unwrap().path(), play.path("c"));
+}
+
+#[test]
+fn a_sub_cgroup_is_found_only_below() {
+    let Some(play) = Playground::new("sub") else { return };
+    let cgroup = Cgroup::create(&play.path("name")).unwrap();
+    fs::create_dir(play.host("name/sub")).unwrap();
+    fs::create_dir(play.host("name-evil")).unwrap();
+    for path in ["", "/", "sub", "/sub", "sub/../sub"] {
+        cgroup.open_below(path).unwrap();
+    }
+    for path in ["..", "../name-evil", "sub/../../name-evil", "/../name"] {
+        let error = cgroup.open_below(path).unwrap_err();
+        assert_eq!(error.to_string(), format!("bad sub cgroup path: {path}"));
+    }
+    let error = cgroup.open_below("none").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+}
+
+#[test]
+fn values_of_keyed_files_are_found_by_their_whole_key() {
+    let text = "oom 1\noom_kill 23\noom_group_kill 4\n";
+    assert_eq!(files::value_of(text, "oom_kill"), Some("23"));
+    assert_eq!(files::value_of(text, "oom"), Some("1"));
+    assert_eq!(files::value_of(text, "kill"), None);
 }
 
 /// Whether a process in the cgroup can open the device.

@@ -157,14 +157,13 @@ fn decisions(rules: &[Rule], device_type: u8) -> Vec<Decision> {
             tried.push(decision);
         }
     }
-    while merge_runs(&mut tried) {}
-    tried
+    merge_runs(&tried)
 }
 
 /// Within a run of rules of one action the order does not matter: drops from each what another of
 /// its run says for more devices, joins those for the same devices, and sorts, so that what is for
-/// all devices comes first. Returns whether anything was dropped, as that may join runs.
-fn merge_runs(tried: &mut Vec<Decision>) -> bool {
+/// all devices comes first.
+fn merge_runs(tried: &[Decision]) -> Vec<Decision> {
     let mut merged = Vec::with_capacity(tried.len());
     for run in tried.chunk_by(|a, b| a.allow == b.allow) {
         let mut joined: Vec<Decision> = Vec::with_capacity(run.len());
@@ -186,9 +185,7 @@ fn merge_runs(tried: &mut Vec<Decision>) -> bool {
         joined.sort_unstable();
         merged.append(&mut joined);
     }
-    let changed = merged.len() != tried.len();
-    *tried = merged;
-    changed
+    merged
 }
 
 fn generate(rules: &[Rule]) -> Result<DeviceProgram> {
@@ -197,7 +194,7 @@ fn generate(rules: &[Rule]) -> Result<DeviceProgram> {
     let mut undecided = ALL;
     // What is the same for all devices of both types needs no look at the type.
     while let (Some(first), Some(other)) = (block.first().copied(), char.first()) {
-        if first != *other || !first.is_for_all_devices() || block.len() == 1 || char.len() == 1 {
+        if first != *other || !first.is_for_all_devices() {
             break;
         }
         code.decide(&first, &mut undecided);
