@@ -302,7 +302,7 @@ fn check_lengths(entry: &Entry<'_>, options: &[&str]) -> Result<()> {
         Some((key, value)) => key.len() <= LONGEST && value.len() <= LONGEST,
         None => option.len() <= LONGEST,
     };
-    if !options.iter().all(|option| fits(&option)) {
+    if !options.iter().all(fits) {
         return Err(entry.error("options", format!("one {text}")));
     }
     if entry.source().is_some_and(|source| source.as_os_str().len() > LONGEST) {
