@@ -55,6 +55,12 @@ impl Bundle {
         &self.spec
     }
 
+    /// What reading it left out (capabilities of unknown names), each with its field.
+    #[must_use]
+    pub fn warnings(&self) -> &[(Field, String)] {
+        &self.warnings
+    }
+
     /// Its directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -70,15 +76,17 @@ impl Bundle {
 /// # Errors
 /// It is no JSON, or a field is of the wrong type, named by its path.
 pub(crate) fn parse(bytes: &[u8]) -> Result<(Spec, Vec<(Field, String)>)> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Error::config(CONFIG, format!("is not UTF-8: {error}")))?;
     // serde would take a list for a struct, by position.
-    let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
+    let is_object = text.trim_start().starts_with('{');
     if is_object
-        && !is_dropped_silently(bytes)
-        && let Ok(spec) = serde_json::from_slice::<Spec>(bytes)
+        && !is_dropped_silently(text)
+        && let Ok(spec) = serde_json::from_str::<Spec>(text)
     {
         return Ok((spec, Vec::new()));
     }
-    let mut value: Value = serde_json::from_slice(bytes)
+    let mut value: Value = serde_json::from_str(text)
         .map_err(|error| Error::config(CONFIG, format!("is no JSON: {error}")))?;
     if !value.is_object() {
         return Err(Error::config(CONFIG, "is no JSON object"));
@@ -98,9 +106,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Spec, Vec<(Field, String)>)> {
 
 /// Whether a section may be there that oci-spec does not know, and would pass over. (What else it
 /// loses of 1.3 is below `vm` and `linux.intelRdt`, which are refused whole.)
-fn is_dropped_silently(bytes: &[u8]) -> bool {
-    let name = b"\"freebsd\"";
-    bytes.windows(name.len()).any(|window| window == name)
+fn is_dropped_silently(text: &str) -> bool {
+    text.contains("\"freebsd\"")
 }
 
 /// Makes valid what oci-spec 0.10 cannot read.

@@ -4,7 +4,7 @@ use oci_spec::runtime::{Hook as SpecHook, Hooks};
 use orlop_init::plan::{Hook, Message, Op};
 use serde_json::json;
 
-use super::{Columns, Config, OCI_VERSION, kernel_path};
+use super::{Columns, Config, OCI_VERSION, kernel_list, kernel_path};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HookPlan, HostOp};
 
@@ -33,9 +33,8 @@ fn compile(stage: &str, index: usize, hook: &SpecHook) -> Result<HookPlan> {
     }
     kernel_path(hook.path(), &at("path"))?;
     let args = hook.args().clone().unwrap_or_default();
-    Bytes::list(&args, &at("args"))?;
+    kernel_list(&args, &at("args"))?;
     if let Some(env) = hook.env() {
-        Bytes::list(env, &at("env"))?;
         for (place, entry) in env.iter().enumerate() {
             super::process::check_variable(entry, &format!("{}[{place}]", at("env")))?;
         }

@@ -250,6 +250,23 @@ fn kernel_path(path: impl AsRef<Path>, field: &str) -> Result<Bytes> {
     Bytes::c_string(bytes, field)
 }
 
+/// The kernel's limit on one argument or variable of a program with its NUL (MAX_ARG_STRLEN).
+const ARGUMENT_MAX: usize = 131_072;
+
+/// Arguments or variables of a program; an error names the element.
+fn kernel_list<S: AsRef<str>>(items: &[S], field: &str) -> Result<Bytes> {
+    for (index, item) in items.iter().map(AsRef::as_ref).enumerate() {
+        let error = |text| Err(Error::config(format!("{field}[{index}]"), text));
+        if item.contains('\0') {
+            return error("contains a NUL byte");
+        }
+        if item.len() >= ARGUMENT_MAX {
+            return error("is longer than an argument may be (131071 bytes)");
+        }
+    }
+    Bytes::list(items.iter().map(AsRef::as_ref), field)
+}
+
 /// A path in the container, absolute, without `.`, `..` and doubled slashes.
 ///
 /// `..` goes no higher than the root. Symbolic links are the init's matter: it resolves inside the root.

@@ -275,6 +275,7 @@ fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
         options.push("ro");
     }
     options.extend(&entry.options.data);
+    check_lengths(entry, &options)?;
     if special.has(Special::SEAL) {
         attributes &= !attr::RDONLY;
     }
@@ -291,6 +292,23 @@ fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
         propagation: Bytes::blob(entry.options.propagation.as_slice()),
         special,
     }))
+}
+
+/// fsconfig(2) takes keys and values of up to 255 bytes.
+fn check_lengths(entry: &Entry<'_>, options: &[&str]) -> Result<()> {
+    const LONGEST: usize = 255;
+    let text = "is longer than the kernel's mount interface takes (255 bytes)";
+    let fits = |option: &&str| match option.split_once('=') {
+        Some((key, value)) => key.len() <= LONGEST && value.len() <= LONGEST,
+        None => option.len() <= LONGEST,
+    };
+    if !options.iter().all(fits) {
+        return Err(entry.error("options", format!("one {text}")));
+    }
+    if entry.source().is_some_and(|source| source.as_os_str().len() > LONGEST) {
+        return Err(entry.error("source", text));
+    }
+    Ok(())
 }
 
 fn special(entry: &Entry<'_>, fstype: &str, attributes: u64) -> Special {

@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimitType, Process};
 use orlop_init::plan::Op;
 
-use super::{Columns, Config, clean, kernel_path};
+use super::{Columns, Config, clean, kernel_list, kernel_path};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp};
 
@@ -191,8 +191,8 @@ pub(super) fn find_program(config: &Config<'_>, out: &mut Columns) -> Result<()>
 }
 
 pub(super) fn exec(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    let args = Bytes::list(args(config)?, "process.args")?;
-    let env = Bytes::list(config.env.entries(), "process.env")?;
+    let args = kernel_list(args(config)?, "process.args")?;
+    let env = kernel_list(config.env.entries(), "process.env")?;
     out.child("process.args", Op::Exec { args, env });
     Ok(())
 }

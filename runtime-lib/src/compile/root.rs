@@ -66,11 +66,14 @@ pub(super) fn pivot(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     Ok(())
 }
 
-/// `linux.rootfsPropagation`, where it is not what the root has from [`host_propagation`] already.
-/// Only now: a shared or unbindable root could not be pivoted into.
+/// `linux.rootfsPropagation` of the root itself. Only now: a shared root could not be pivoted into,
+/// and an unbindable one not be cloned. A private one is private since [`host_propagation`].
 pub(super) fn propagation(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if let Some(change) = change(config)? {
-        out.child(PROPAGATION, Op::RootPropagation { change });
+    match change(config)? {
+        Some(change) if change & !propagation::RECURSIVE != propagation::PRIVATE => {
+            out.child(PROPAGATION, Op::RootPropagation { change });
+        }
+        _ => {}
     }
     Ok(())
 }
