@@ -223,9 +223,11 @@ impl<'t> Bundle<'t> {
     #[track_caller]
     fn detached(self, command: &str) -> Container<'t> {
         let pid_file = self.dir.join("pid");
-        let mut run = self.command(command, if command == "run" { &["--detach"] } else { &[] });
-        // Flags may follow the id (contract of the command line), and here that is the simplest.
-        run = run.arg("--pid-file").arg(&pid_file);
+        let mut flags = vec!["--pid-file", pid_file.to_str().expect("UTF-8")];
+        if command == "run" {
+            flags.push("--detach");
+        }
+        let run = self.command(command, &flags);
         let output = run.output_file();
         let done = run.done().ok();
         assert!(done.stderr.is_empty(), "a {command} that succeeds says nothing: {done}");

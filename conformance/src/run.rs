@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// How long a command may take before the test fails.
 ///
 /// Far above what any command needs: a loaded machine must not fail a test.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a finished command left.
 #[derive(Debug, Clone)]
