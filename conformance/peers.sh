@@ -13,7 +13,7 @@ set -euo pipefail
 
 SUITE=trixie
 MIRROR=${ORLOP_DEBIAN_MIRROR:-http://deb.debian.org/debian}
-PACKAGES=base-files,dash,bash,coreutils,util-linux,mount,libc-bin,procps,iproute2,busybox-static,strace,crun,runc,containerd,docker.io,docker-cli,sed,grep,findutils
+PACKAGES=base-files,dash,bash,coreutils,util-linux,mount,libc-bin,procps,iproute2,busybox-static,strace,crun,runc,containerd,docker.io,docker-cli,sed,grep,findutils,tar
 # Part of the tree's name: a change of the list makes a new tree.
 VERSION=1
 TREE=${ORLOP_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/orlop/peers-$SUITE-$VERSION}

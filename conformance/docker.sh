@@ -1,0 +1,78 @@
+#!/bin/bash
+# Runs CMD beside a Docker of its own, which has the runtime under test (ORLOP_RUNTIME) as `under-test`.
+#
+# Everything that the daemons touch is new and goes away with this script: mount, network and pid namespaces, a tmpfs
+# for their data, sockets and state, the cgroup v2 view. A Docker of the machine's own is not touched.
+# CMD finds DOCKER_HOST and an image named `busybox` that was imported from busybox-static.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+case ${ORLOP_DOCKER_STAGE:-outside} in
+outside)
+    if [ "$(id -u)" != 0 ]; then
+        echo "docker.sh: needs root" >&2
+        exec "$@"
+    fi
+    export ORLOP_DOCKER_STAGE=inside
+    # The pid namespace makes sure that no daemon or shim outlives this script.
+    exec "$here/in-cgroup2.sh" "$here/peers.sh" enter unshare --net --mount --pid --fork --kill-child --mount-proc "$here/docker.sh" "$@"
+    ;;
+esac
+
+ip link set lo up
+work=/run/orlop-docker
+mkdir -p "$work"
+mount -t tmpfs -o mode=700 tmpfs "$work"
+# Paths that the daemons or their shims use whatever they are told.
+for dir in /run/containerd /run/docker /var/lib/docker /var/lib/containerd /run/runc; do
+    mkdir -p "$dir"
+    mount -t tmpfs tmpfs "$dir"
+done
+mkdir -p "$work"/{data,exec,containerd-root,containerd-state,image/bin,image/etc,image/tmp}
+unset ORLOP_DOCKER_STAGE
+
+runtime=${ORLOP_RUNTIME:-$here/../target/release/orlop}
+runtime=$(command -v "$runtime") || {
+    echo "docker.sh: no runtime ${ORLOP_RUNTIME:-}" >&2
+    exit 1
+}
+# The shim may look for a file named runc: only the runtime under test is to be found.
+containerd --root "$work/containerd-root" --state "$work/containerd-state" --address "$work/containerd.sock" \
+    --log-level warn >"$work/containerd.log" 2>&1 &
+containerd=$!
+for _ in $(seq 100); do
+    [ -S "$work/containerd.sock" ] && break
+    sleep 0.1
+done
+dockerd --containerd "$work/containerd.sock" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/dockerd.pid" \
+    --host "unix://$work/docker.sock" --iptables=false --ip6tables=false --bridge=none --group root \
+    --add-runtime "under-test=$runtime" --default-runtime under-test --exec-opt native.cgroupdriver=cgroupfs \
+    --log-level warn >"$work/dockerd.log" 2>&1 &
+dockerd=$!
+export DOCKER_HOST=unix://$work/docker.sock
+for _ in $(seq 300); do
+    docker version >/dev/null 2>&1 && break
+    kill -0 "$dockerd" 2>/dev/null || break
+    sleep 0.1
+done
+
+image=$work/image
+cp "$(command -v busybox)" "$image/bin/busybox"
+for applet in $("$image/bin/busybox" --list); do
+    [ "$applet" = busybox ] || ln -s busybox "$image/bin/$applet"
+done
+printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n' >"$image/etc/passwd"
+printf 'root:x:0:\nuser:x:1000:\n' >"$image/etc/group"
+printf 'x' >"$image/etc/not-executable"
+if ! tar -C "$image" -c . | docker import - busybox >/dev/null; then
+    tail -n 30 "$work"/*.log >&2
+    exit 1
+fi
+
+export ORLOP_DOCKER_WORK=$work
+status=0
+"$@" || status=$?
+[ $status = 0 ] || tail -n 15 "$work"/*.log >&2
+kill "$dockerd" && wait "$dockerd" || true
+kill "$containerd" && wait "$containerd" || true
+exit $status
