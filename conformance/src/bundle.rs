@@ -185,11 +185,7 @@ impl<'t> Bundle<'t> {
     pub fn command(&self, command: &str, flags: &[&str]) -> Run {
         self.write();
         self.used.set(true);
-        self.test
-            .command([command, "--bundle"])
-            .arg(&self.dir)
-            .args(flags)
-            .arg(&self.id)
+        self.test.command([command, "--bundle"]).arg(&self.dir).args(flags).arg(&self.id)
     }
 
     /// Runs the container attached, to its end.

@@ -145,7 +145,8 @@ fn failure_goes_to_the_json_log_and_plain_to_stderr() {
     let log = t.dir().join("log.json");
     let bundle = t.bundle().args(&["nosuchprogram"]);
     bundle.write();
-    let run = t.bare().args(["--log-format", "json", "--log"]).arg(&log).arg("--root").arg(t.root());
+    let run =
+        t.bare().args(["--log-format", "json", "--log"]).arg(&log).arg("--root").arg(t.root());
     let done = run.args(["create", "--bundle"]).arg(&bundle.dir).arg("x").done().exits(1);
     let text = std::fs::read_to_string(&log).unwrap();
     let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -160,8 +161,14 @@ fn failure_goes_to_the_json_log_and_plain_to_stderr() {
         assert_eq!(done.stderr.trim_end(), message, "the same message, bare");
         // runc 1.1 warns about a file that this cgroup tree does not have.
         assert_eq!(errors.len(), 1, "{text}");
-        assert!(t.peer() == Peer::Runc || lines.len() == 1, "Podman reads the file as one object: {text}");
-        assert!(message.starts_with("runc create failed: ") || message.starts_with("orlop create failed: "));
+        assert!(
+            t.peer() == Peer::Runc || lines.len() == 1,
+            "Podman reads the file as one object: {text}"
+        );
+        assert!(
+            message.starts_with("runc create failed: ")
+                || message.starts_with("orlop create failed: ")
+        );
     }
 }
 

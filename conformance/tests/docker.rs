@@ -201,7 +201,8 @@ fn ulimits_and_sysctls_are_set() {
 fn interactive_input_is_piped() {
     let Some(d) = Docker::begin() else { return };
     let (read, mut write) = std::io::pipe().unwrap();
-    let running: Running = d.run_command(&["-i"], &["sh", "-c", "cat; echo end"]).stdin(read).spawn();
+    let running: Running =
+        d.run_command(&["-i"], &["sh", "-c", "cat; echo end"]).stdin(read).spawn();
     write.write_all(b"one\ntwo\n").unwrap();
     drop(write);
     assert_eq!(running.done().ok().stdout, "one\ntwo\nend\n");
@@ -335,7 +336,8 @@ fn forced_removal_of_a_running_container() {
 #[test]
 fn created_container_starts_later() {
     let Some(d) = Docker::begin() else { return };
-    let args = ["create", "--name", &d.name, "--net", "none", "busybox", "sh", "-c", "echo late; exit 5"];
+    let args =
+        ["create", "--name", &d.name, "--net", "none", "busybox", "sh", "-c", "echo late; exit 5"];
     let _ = d.call(&args).ok();
     let up = Up { docker: &d };
     let done = up.call("start", &["-a"]).exits(5);

@@ -18,7 +18,10 @@ fn default_mounts_have_their_types_and_options() {
     let list = mountinfo(t.bundle());
     let dev = mount_at(&list, "/dev");
     assert_eq!(dev.fstype, "tmpfs");
-    assert!(dev.has(&["rw", "nosuid"]) && !dev.has(&["noexec"]) && !dev.has(&["relatime"]), "{dev:?}");
+    assert!(
+        dev.has(&["rw", "nosuid"]) && !dev.has(&["noexec"]) && !dev.has(&["relatime"]),
+        "{dev:?}"
+    );
     assert!(dev.super_options.iter().any(|o| o == "size=65536k"), "{dev:?}");
     assert!(dev.super_options.iter().any(|o| o == "mode=755"), "{dev:?}");
     let pts = mount_at(&list, "/dev/pts");
@@ -32,7 +35,10 @@ fn default_mounts_have_their_types_and_options() {
     let sys = mount_at(&list, "/sys");
     assert!(sys.fstype == "sysfs" && sys.has(&["ro", "nosuid", "noexec", "nodev"]), "{sys:?}");
     let cgroup = mount_at(&list, "/sys/fs/cgroup");
-    assert!(cgroup.fstype == "cgroup2" && cgroup.has(&["ro", "nosuid", "noexec", "nodev"]), "{cgroup:?}");
+    assert!(
+        cgroup.fstype == "cgroup2" && cgroup.has(&["ro", "nosuid", "noexec", "nodev"]),
+        "{cgroup:?}"
+    );
     assert_eq!(mount_at(&list, "/proc").fstype, "proc");
 }
 
@@ -81,7 +87,9 @@ fn root_path_may_be_absolute() {
 fn missing_root_is_refused() {
     let Some(t) = Test::begin() else { return };
     let done = t.bundle().set("/root/path", json!("nosuchdir")).run().exits(1);
-    assert!(done.stderr.contains("no such file or directory") || done.stderr.contains("invalid rootfs"));
+    assert!(
+        done.stderr.contains("no such file or directory") || done.stderr.contains("invalid rootfs")
+    );
     let _ = t.bundle().set("/root/path", json!("rootfs/etc/passwd")).run().exits(1);
 }
 
@@ -121,8 +129,10 @@ fn bind_mount_of_a_file_makes_its_target() {
     let Some(t) = Test::begin() else { return };
     let source = t.dir().join("resolv.conf");
     std::fs::write(&source, "nameserver 192.0.2.1\n").unwrap();
-    let bundle = t.bundle().mount("/etc/resolv.conf", "bind", source.to_str().unwrap(), &["rbind", "ro"]);
-    let out = bundle.sh("cat /etc/resolv.conf; echo x >>/etc/resolv.conf || echo ro").run().ok().stdout;
+    let bundle =
+        t.bundle().mount("/etc/resolv.conf", "bind", source.to_str().unwrap(), &["rbind", "ro"]);
+    let out =
+        bundle.sh("cat /etc/resolv.conf; echo x >>/etc/resolv.conf || echo ro").run().ok().stdout;
     assert_eq!(out, "nameserver 192.0.2.1\nro\n");
 }
 
@@ -164,8 +174,10 @@ fn recursive_read_only_reaches_the_mounts_below() {
 #[test]
 fn tmpfs_takes_size_mode_and_flags() {
     let Some(t) = Test::begin() else { return };
-    let bundle = t.bundle().mount("/scratch", "tmpfs", "tmpfs", &["size=1m", "mode=1700", "noexec"]);
-    let done = bundle.sh("stat -c %a /scratch; dd if=/dev/zero of=/scratch/f bs=1k count=4096").run();
+    let bundle =
+        t.bundle().mount("/scratch", "tmpfs", "tmpfs", &["size=1m", "mode=1700", "noexec"]);
+    let done =
+        bundle.sh("stat -c %a /scratch; dd if=/dev/zero of=/scratch/f bs=1k count=4096").run();
     assert!(done.stdout.starts_with("1700\n"), "{done}");
     assert!(done.stderr.contains("No space left"), "{done}");
     let bundle = t.bundle().mount("/scratch", "tmpfs", "tmpfs", &["ro"]);
@@ -185,10 +197,8 @@ fn tmpcopyup_brings_the_images_files() {
 #[test]
 fn later_mounts_may_lie_in_earlier_ones() {
     let Some(t) = Test::begin() else { return };
-    let bundle = t
-        .bundle()
-        .mount("/x", "tmpfs", "tmpfs", &[])
-        .mount("/x/y/z", "tmpfs", "tmpfs", &["ro"]);
+    let bundle =
+        t.bundle().mount("/x", "tmpfs", "tmpfs", &[]).mount("/x/y/z", "tmpfs", "tmpfs", &["ro"]);
     let list = mountinfo(bundle);
     assert!(mount_at(&list, "/x/y/z").has(&["ro"]));
 }
@@ -257,11 +267,17 @@ fn devices_of_the_config_are_made() {
     let Some(t) = Test::begin() else { return };
     let bundle = t
         .bundle()
-        .push("/linux/devices", json!({"path": "/dev/mine", "type": "c", "major": 1, "minor": 5,
-              "fileMode": 0o640, "uid": 3, "gid": 4}))
+        .push(
+            "/linux/devices",
+            json!({"path": "/dev/mine", "type": "c", "major": 1, "minor": 5,
+              "fileMode": 0o640, "uid": 3, "gid": 4}),
+        )
         .push("/linux/devices", json!({"path": "/dev/a/b/pipe", "type": "p", "fileMode": 0o600}))
-        .push("/linux/devices", json!({"path": "/dev/zero", "type": "c", "major": 1, "minor": 5,
-              "fileMode": 0o600}));
+        .push(
+            "/linux/devices",
+            json!({"path": "/dev/zero", "type": "c", "major": 1, "minor": 5,
+              "fileMode": 0o600}),
+        );
     let script = "cd /dev; stat -c '%n %t:%T %a %u %g %F' mine a/b/pipe zero";
     if t.differs(&[Peer::Crun], "makes parents otherwise") {
         return;
@@ -276,7 +292,8 @@ fn devices_of_the_config_are_made() {
 #[test]
 fn devices_that_no_rule_allows_cannot_be_opened() {
     let Some(t) = Test::begin() else { return };
-    let device = json!({"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666});
+    let device =
+        json!({"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666});
     let caps = json!({"bounding": ["CAP_SYSLOG"], "permitted": ["CAP_SYSLOG"], "effective": ["CAP_SYSLOG"]});
     let script = "head -c 0 /dev/zero && echo zero; head -c 0 /dev/kmsg && echo kmsg; true";
     let bundle = t.bundle().push("/linux/devices", device.clone()).sh(script);
@@ -293,16 +310,19 @@ fn devices_that_no_rule_allows_cannot_be_opened() {
 #[test]
 fn devices_may_be_made_but_not_opened_with_mknod() {
     let Some(t) = Test::begin() else { return };
-    let caps = json!({"bounding": ["CAP_MKNOD"], "permitted": ["CAP_MKNOD"], "effective": ["CAP_MKNOD"]});
+    let caps =
+        json!({"bounding": ["CAP_MKNOD"], "permitted": ["CAP_MKNOD"], "effective": ["CAP_MKNOD"]});
     let bundle = t.bundle().set("/process/capabilities", caps);
-    let script = "mknod /dev/disk b 8 0 && echo made; head -c 1 /dev/disk >/dev/null || echo denied";
+    let script =
+        "mknod /dev/disk b 8 0 && echo made; head -c 1 /dev/disk >/dev/null || echo denied";
     assert_eq!(bundle.sh(script).run().ok().stdout, "made\ndenied\n");
 }
 
 #[test]
 fn masked_paths_are_empty_and_missing_ones_are_skipped() {
     let Some(t) = Test::begin() else { return };
-    let bundle = t.bundle().file("/secret/key", "secret", 0o644).file("/etc/shadow", "secret", 0o644);
+    let bundle =
+        t.bundle().file("/secret/key", "secret", 0o644).file("/etc/shadow", "secret", 0o644);
     let bundle = bundle
         .set("/linux/maskedPaths", json!(["/secret", "/etc/shadow", "/no/such/path", "/proc/version"]))
         .sh("ls -A /secret; wc -c </etc/shadow; stat -c %t:%T /proc/version; touch /secret/x || echo ro");
@@ -389,10 +409,12 @@ fn propagation_of_a_mount_is_the_configs() {
     let volume = t.dir().join("volume");
     std::fs::create_dir(&volume).unwrap();
     let source = volume.to_str().unwrap();
-    let bundle = t
-        .bundle()
-        .mount("/shared", "bind", source, &["rbind", "rshared"])
-        .mount("/private", "bind", source, &["rbind", "rprivate"]);
+    let bundle = t.bundle().mount("/shared", "bind", source, &["rbind", "rshared"]).mount(
+        "/private",
+        "bind",
+        source,
+        &["rbind", "rprivate"],
+    );
     let list = mountinfo(bundle);
     let shared = mount_at(&list, "/shared");
     assert!(shared.propagation.iter().any(|p| p.starts_with("shared")), "{shared:?}");
@@ -426,7 +448,8 @@ fn nothing_is_made_on_the_host_when_dev_is_a_link() {
     symlink(&outside, &dev).unwrap();
     let done = bundle.run();
     assert!(done.code() == 0 || done.code() == 1, "{done}");
-    let names: Vec<_> = std::fs::read_dir(&outside).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(&outside).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["ptmx"], "the host's directory is as it was");
     assert_eq!(std::fs::read_to_string(outside.join("ptmx")).unwrap(), "mine");
 }

@@ -198,7 +198,8 @@ fn console_socket_that_nobody_listens_on_fails_the_creation() {
 fn attached_terminal_copies_both_ways() {
     let Some(t) = Test::begin() else { return };
     // The size may come a moment after the start; busybox calls 0 0 an error.
-    let script = "until stty size 2>/dev/null; do sleep 0.05; done; read line; echo \"got $line\"; exit 6";
+    let script =
+        "until stty size 2>/dev/null; do sleep 0.05; done; read line; echo \"got $line\"; exit 6";
     let bundle = t.bundle().set("/process/terminal", json!(true)).sh(script);
     let size = nix::pty::Winsize { ws_row: 21, ws_col: 63, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = openpty(Some(&size), None).unwrap();
@@ -207,7 +208,8 @@ fn attached_terminal_copies_both_ways() {
     bundle.write();
     // setsid -c makes the slave the controlling terminal of the runtime, as a shell's would be.
     let run = Run::new("/usr/bin/setsid", t.dir()).args(["-c", "-w"]).arg(t.runtime());
-    let run = run.arg("--root").arg(t.root()).args(["run", "--bundle"]).arg(&bundle.dir).arg(&bundle.id);
+    let run =
+        run.arg("--root").arg(t.root()).args(["run", "--bundle"]).arg(&bundle.dir).arg(&bundle.id);
     let stdin: Stdio = slave.try_clone().unwrap().into();
     let running = run.stdin(stdin).stdout(slave).spawn();
     let text = read_until(&mut master, "21 63");

@@ -73,7 +73,10 @@ fn container_goes_from_created_to_running_to_stopped() {
     c.wait_gone();
     assert_eq!(c.status(), "stopped", "a zombie counts as stopped");
     assert_eq!(c.state()["pid"], 0);
-    assert_eq!(c.reap(), WaitStatus::Signaled(nix::unistd::Pid::from_raw(c.pid), Signal::SIGKILL, false));
+    assert_eq!(
+        c.reap(),
+        WaitStatus::Signaled(nix::unistd::Pid::from_raw(c.pid), Signal::SIGKILL, false)
+    );
     assert_eq!(c.status(), "stopped");
     let _ = c.delete().ok();
     let _ = c.call("state", &[], &[]).fails("does not exist");
@@ -236,7 +239,8 @@ fn start_twice_is_an_error_each_way() {
     assert_eq!(c.status(), "running", "the second start did no harm");
     let _ = c.kill("KILL").ok();
     let _ = c.reap();
-    let texts = ["cannot start a container that has stopped", "is not in the created state", "not running"];
+    let texts =
+        ["cannot start a container that has stopped", "is not in the created state", "not running"];
     let _ = c.start().fails_with_any(&texts);
 }
 
@@ -319,7 +323,10 @@ fn kill_takes_numbers_and_names_in_any_case() {
 #[test]
 fn kill_sends_term_when_no_signal_is_named() {
     let Some(t) = Test::begin() else { return };
-    let c = t.bundle().sh("trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done").run_detached();
+    let c = t
+        .bundle()
+        .sh("trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done")
+        .run_detached();
     c.wait_for_output("ready");
     let _ = c.call("kill", &[], &[]).ok();
     assert_eq!(c.reap(), WaitStatus::Exited(nix::unistd::Pid::from_raw(c.pid), 4));
@@ -464,8 +471,7 @@ fn state_directory_is_private() {
 #[test]
 fn ten_containers_at_once_do_not_disturb_each_other() {
     let Some(t) = Test::begin() else { return };
-    let bundles: Vec<_> =
-        (0..10).map(|i| t.bundle().sh(&format!("echo {i}; exit {i}"))).collect();
+    let bundles: Vec<_> = (0..10).map(|i| t.bundle().sh(&format!("echo {i}; exit {i}"))).collect();
     let running: Vec<_> = bundles.iter().map(|b| b.command("run", &[]).spawn()).collect();
     for (i, run) in running.into_iter().enumerate() {
         let done = run.done().exits(i32::try_from(i).unwrap());

@@ -167,7 +167,8 @@ fn network_sysctls_need_a_network_namespace() {
 #[test]
 fn loopback_is_up_in_a_new_network_namespace() {
     let Some(t) = Test::begin() else { return };
-    let out = t.bundle().sh("ifconfig lo; ping -c1 -W1 127.0.0.1 >/dev/null || true").run().ok().stdout;
+    let out =
+        t.bundle().sh("ifconfig lo; ping -c1 -W1 127.0.0.1 >/dev/null || true").run().ok().stdout;
     assert!(out.contains("UP LOOPBACK RUNNING") && out.contains("127.0.0.1"), "{out}");
     let out = t.bundle().args(&["/bin/ls", "/sys/class/net"]).run().ok().stdout;
     assert!(out.contains("lo"), "sysfs is the container's own: {out}");
@@ -178,10 +179,13 @@ fn user_namespace_has_the_configs_maps() {
     let Some(t) = Test::begin() else { return };
     let bundle = t.bundle().push("/linux/namespaces", json!({"type": "user"}));
     let bundle = bundle
-        .set("/linux/uidMappings", json!([
-            {"containerID": 0, "hostID": 100_000, "size": 1000},
-            {"containerID": 1000, "hostID": 200_000, "size": 10}
-        ]))
+        .set(
+            "/linux/uidMappings",
+            json!([
+                {"containerID": 0, "hostID": 100_000, "size": 1000},
+                {"containerID": 1000, "hostID": 200_000, "size": 10}
+            ]),
+        )
         .set("/linux/gidMappings", json!([{"containerID": 0, "hostID": 300_000, "size": 5000}]));
     let shift = bundle.rootfs();
     std::os::unix::fs::chown(&shift, Some(100_000), Some(300_000)).unwrap();
@@ -190,11 +194,8 @@ fn user_namespace_has_the_configs_maps() {
     }
     let c = bundle.sh("id -u; cat /proc/self/uid_map /proc/self/gid_map; sleep 100").run_detached();
     wait_for("the maps", || c.written().lines().count() == 4);
-    let rows: Vec<String> = c
-        .written()
-        .lines()
-        .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
+    let rows: Vec<String> =
+        c.written().lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(rows, ["0", "0 100000 1000", "1000 200000 10", "0 300000 5000"]);
     let text = std::fs::read_to_string(format!("/proc/{}/status", c.pid)).unwrap();
     assert_eq!(proc::status(&text)["Uid"], "100000\t100000\t100000\t100000");

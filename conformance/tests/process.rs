@@ -280,7 +280,8 @@ fn empty_args_are_refused() {
 fn many_and_long_arguments_and_variables_arrive() {
     let Some(t) = Test::begin() else { return };
     let long = "x".repeat(70_000);
-    let mut bundle = t.bundle().args(&["/bin/sh", "-c", "echo ${#0} $# ${#LONG}; env | wc -l", &long]);
+    let mut bundle =
+        t.bundle().args(&["/bin/sh", "-c", "echo ${#0} $# ${#LONG}; env | wc -l", &long]);
     bundle = bundle.push("/process/env", json!(format!("LONG={long}")));
     for i in 0..2000 {
         bundle = bundle.push("/process/env", json!(format!("V{i}=1")));
@@ -333,7 +334,8 @@ fn scheduler_and_io_priority_are_set() {
         return;
     }
     let bundle = t.bundle().set("/process/scheduler", json!({"policy": "SCHED_BATCH", "nice": 5}));
-    let bundle = bundle.set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0}));
+    let bundle =
+        bundle.set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0}));
     let out = bundle.sh("cut -d' ' -f19,41 /proc/self/stat; ionice -p $$").run().ok().stdout;
     let lines: Vec<_> = out.lines().collect();
     assert_eq!(lines[0], "5 3");

@@ -6,9 +6,12 @@ use orlop_conformance::{Bundle, Peer, Test};
 use serde_json::{Value, json};
 
 fn filtered<'t>(t: &'t Test, default: &str, syscalls: Value) -> Bundle<'t> {
-    t.bundle().set("/linux/seccomp", json!({
-        "defaultAction": default, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": syscalls
-    }))
+    t.bundle().set(
+        "/linux/seccomp",
+        json!({
+            "defaultAction": default, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": syscalls
+        }),
+    )
 }
 
 #[test]
@@ -109,8 +112,11 @@ fn calls_of_another_architecture_do_not_pass() {
     if t.differs(&[Peer::Crun], "not looked into") {
         return;
     }
-    let bundle = t.bundle().set("/linux/seccomp", json!({
-        "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOSUCH"]
-    }));
+    let bundle = t.bundle().set(
+        "/linux/seccomp",
+        json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOSUCH"]
+        }),
+    );
     let _ = bundle.run().exits(1);
 }
