@@ -1,1 +1,96 @@
-fn main() {}
+//! `orlop`: the command line of runc, on top of the library.
+
+mod args;
+mod attach;
+mod commands;
+mod failure;
+mod global;
+mod help;
+mod launch;
+mod log;
+mod output;
+mod pump;
+mod signals;
+mod terminal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::args::{Grammar, Misuse, Parsed};
+use crate::commands::Command;
+use crate::failure::{Failure, Outcome};
+use crate::global::Context;
+use crate::log::Log;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let argv0 = arguments.next().unwrap_or_default().to_string_lossy().into_owned();
+    let arguments: Vec<OsString> = arguments.collect();
+    let mut log = Log::default();
+    let outcome = command_line(&argv0, &arguments, &mut log);
+    ExitCode::from(outcome.unwrap_or_else(|failure| {
+        log.failure(&failure.message);
+        failure.code
+    }))
+}
+
+/// Runs what the arguments ask for. `log` is where a failure is to be reported.
+fn command_line(argv0: &str, arguments: &[OsString], log: &mut Log) -> Outcome {
+    let program = global::program_name(argv0);
+    let global = match global::GRAMMAR.parse(arguments) {
+        Ok(global) => global,
+        Err(misuse) => return misused(misuse, &help::program(program)),
+    };
+    if global.is_on("version") {
+        return commands::version::run(program);
+    }
+    *log = global::open_log(&global)?;
+    let mut operands = global.operands.iter();
+    let Some(name) = operands.next() else {
+        return output::text(&help::program(program));
+    };
+    let context = Context::new(program, &global, log)?;
+    if name == "help" || name == "h" {
+        return explain_usage(program, operands.next());
+    }
+    let command = commands::find(name).ok_or_else(|| unknown(name))?;
+    run(&context, argv0, command, operands.as_slice())
+}
+
+/// Runs one command.
+fn run(context: &Context<'_>, argv0: &str, command: &Command, arguments: &[OsString]) -> Outcome {
+    let grammar: &Grammar = command.grammar;
+    let parsed: Parsed = match grammar.parse(arguments) {
+        Ok(parsed) => parsed,
+        Err(misuse) => return misused(misuse, &help::command(context.program, grammar)),
+    };
+    if let Err(message) = grammar.check_count(argv0, &parsed) {
+        let usage = help::command(context.program, grammar);
+        output::text(&format!("Incorrect Usage.\n\n{usage}"))?;
+        return Err(Failure::new(message));
+    }
+    context.log.debug(&format!("{} {arguments:?}", grammar.name));
+    (command.run)(context, &parsed)
+}
+
+fn misused(misuse: Misuse, help: &str) -> Outcome {
+    match misuse {
+        Misuse::Help => output::text(help),
+        Misuse::Wrong(message) => {
+            output::text(&format!("Incorrect Usage: {message}\n\n{help}"))?;
+            Err(Failure::new(message))
+        }
+    }
+}
+
+fn explain_usage(program: &str, topic: Option<&OsString>) -> Outcome {
+    let Some(topic) = topic else {
+        return output::text(&help::program(program));
+    };
+    let command = commands::find(topic).ok_or_else(|| unknown(topic))?;
+    output::text(&help::command(program, command.grammar))
+}
+
+fn unknown(name: &OsString) -> Failure {
+    Failure { message: format!("No help topic for '{}'", name.to_string_lossy()), code: 3 }
+}

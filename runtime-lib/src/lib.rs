@@ -1,7 +1,22 @@
 //! Orlop runs OCI bundles on Linux.
 
-pub mod error;
-pub mod seccomp;
+pub mod bundle;
 pub mod cgroup;
+mod compile;
+pub mod container;
+mod create;
+pub mod error;
+mod explain;
+pub mod features;
+mod host;
+mod plan;
+pub mod seccomp;
+mod state;
+mod supervise;
+mod sys;
 
+pub use bundle::Bundle;
+pub use container::{Container, ExitStatus, State, Status};
+pub use create::{Builder, Stdio};
 pub use error::{Error, ErrorKind, Result};
+pub use plan::Plan;

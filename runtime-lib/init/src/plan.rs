@@ -1,1 +1,578 @@
-//! The plan.
+//! The wire form of a plan: what the library compiles and the init executes.
+//!
+//! A plan is a [`Header`] followed by [`Header::ops`] operations, each in postcard's encoding, in a
+//! sealed memfd. `B` is a string or blob: owned bytes in the library, bytes borrowed from the map
+//! in the init. A string for the kernel carries its NUL; a list of strings is their concatenation,
+//! each with its NUL.
+//!
+//! An operation says everything that it needs (nothing is taken from its neighbours) and leaves
+//! the init no choice that config.json could have decided.
+
+use serde::{Deserialize, Serialize};
+
+/// The form written here. The library embeds the init that it was built with, so this only guards
+/// against an installed init file of another version.
+pub const VERSION: u32 = 1;
+
+/// What the init has to know before the first operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header<B> {
+    /// [`VERSION`].
+    pub version: u32,
+    /// How many operations follow.
+    pub ops: u32,
+    /// The socket to the creator: [`Message`]s both ways; end of file means that the other is gone.
+    pub control_fd: i32,
+    /// The file of [`progress`], shared with the creator and with `start`.
+    pub progress_fd: i32,
+    /// The fifo that releases a created container, or -1 where the creator does it by message.
+    pub start_fd: i32,
+    /// The descriptors that operations name by slot: one little-endian i32 each.
+    pub slots: B,
+    /// Bit n-1 is set for each signal n that the caller ignored: they go back to their default.
+    pub ignored_signals: u64,
+    /// How many mounts turn read-only after everything is in place ([`Op::SealMounts`]).
+    pub sealed_mounts: u32,
+    /// How many descriptors from 3 on the program inherits; all others named here are above.
+    pub preserve_fds: u32,
+}
+
+/// Attributes of a mount: `MOUNT_ATTR_*` of mount_setattr(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Attributes to set.
+    pub set: u64,
+    /// Attributes to clear.
+    pub clear: u64,
+}
+
+impl Attributes {
+    /// Whether nothing changes.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.set == 0 && self.clear == 0
+    }
+}
+
+/// A bind mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind<B> {
+    /// Absolute path on the host; looked up once.
+    pub source: B,
+    /// Path in the container's root.
+    pub target: B,
+    /// `rbind`: the mounts below the source come along.
+    pub recursive: bool,
+    /// For the top mount.
+    pub attributes: Attributes,
+    /// For the whole tree (`rro` and its kind).
+    pub tree_attributes: Attributes,
+    /// Changes of propagation in order, a byte each: see [`propagation`].
+    pub propagation: B,
+}
+
+/// A new instance of a filesystem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filesystem<B> {
+    /// The filesystem's name for fsopen(2).
+    pub fstype: B,
+    /// What `/proc/self/mountinfo` shows as source; empty for none.
+    pub source: B,
+    /// Path in the container's root.
+    pub target: B,
+    /// Options of the filesystem: a list of `key` and `key=value`.
+    pub options: B,
+    /// `MOUNT_ATTR_*` to set.
+    pub attributes: u64,
+    /// Changes of propagation in order, a byte each: see [`propagation`].
+    pub propagation: B,
+    /// What is special about it.
+    pub special: Special,
+}
+
+/// What a [`Filesystem`] needs beside its options: bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Special(pub u8);
+
+impl Special {
+    /// `tmpcopyup`: the content below the mountpoint is copied into the new filesystem.
+    pub const COPY_UP: Self = Self(1);
+    /// Read-only from [`Op::SealMounts`] on: later mounts still need mountpoints inside.
+    pub const SEAL: Self = Self(2);
+    /// A tmpfs without `mode=` takes the mode of a directory that was there.
+    pub const MODE_OF_TARGET: Self = Self(4);
+    /// The init's own handle on procfs for the writes that follow.
+    pub const PROCFS: Self = Self(8);
+    /// The target must be an ordinary directory reached without symbolic links (procfs, sysfs):
+    /// a link in the image would put it where masks and checks do not look (CVE-2019-19921).
+    pub const PLAIN_TARGET: Self = Self(16);
+
+    /// Whether all bits of `other` are set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// The bytes of a change of propagation: one of the four, with or without [`RECURSIVE`](propagation::RECURSIVE).
+pub mod propagation {
+    /// `private`.
+    pub const PRIVATE: u8 = 1;
+    /// `shared`.
+    pub const SHARED: u8 = 2;
+    /// `slave`.
+    pub const SLAVE: u8 = 3;
+    /// `unbindable`.
+    pub const UNBINDABLE: u8 = 4;
+    /// The `r` forms: for the whole tree.
+    pub const RECURSIVE: u8 = 0x80;
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device<B> {
+    /// Path in the container's root.
+    pub path: B,
+    /// File type and permission bits, as mknod(2) takes them.
+    pub mode: u32,
+    /// Device number.
+    pub major: u32,
+    /// Device number.
+    pub minor: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A hook that the init runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook<B> {
+    /// Absolute path of the program.
+    pub path: B,
+    /// List: the whole argv.
+    pub args: B,
+    /// List: the environment.
+    pub env: B,
+    /// The container's state as JSON up to the value of `pid`.
+    pub state_head: B,
+    /// The rest of it.
+    pub state_tail: B,
+    /// Milliseconds until it is killed; 0 for no limit.
+    pub timeout_ms: u64,
+    /// Runs in the container's root directory (`createContainer`, before the pivot).
+    pub in_root: bool,
+}
+
+/// The terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Slot of the connected socket that takes the pty's master.
+    pub socket_slot: u16,
+    /// Window size in characters; 0 leaves the kernel's.
+    pub rows: u16,
+    /// Window size in characters; 0 leaves the kernel's.
+    pub columns: u16,
+    /// Owner of the pty's slave.
+    pub uid: u32,
+    /// The slave is mounted on `/dev/console` too.
+    pub console: bool,
+}
+
+/// The four sets of capset(2) and of the ambient set, as bit masks by capability number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// `process.capabilities.effective`.
+    pub effective: u64,
+    /// `process.capabilities.permitted`.
+    pub permitted: u64,
+    /// `process.capabilities.inheritable`.
+    pub inheritable: u64,
+    /// `process.capabilities.ambient`.
+    pub ambient: u64,
+}
+
+/// One operation of the init.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op<B> {
+    /// setns(2) into a namespace that the creator opened.
+    JoinNamespace {
+        /// Slot of the descriptor.
+        slot: u16,
+        /// Its `CLONE_NEW*` flag.
+        flag: u32,
+    },
+    /// unshare(2).
+    Unshare {
+        /// `CLONE_NEW*` flags.
+        flags: u32,
+    },
+    /// A new session keyring of this name (keyctl(2)); a kernel without keyrings is fine.
+    SessionKeyring {
+        /// `_ses.ID`.
+        name: B,
+    },
+    /// Sets `lo` up in a new network namespace.
+    LoopbackUp,
+    /// Propagation of the whole tree of mounts that the init came with.
+    HostPropagation {
+        /// See [`propagation`].
+        change: u8,
+    },
+    /// Clones the root filesystem's mount and attaches it to its own path; all that follows is
+    /// looked up inside it.
+    OpenRoot {
+        /// Absolute path on the host.
+        path: B,
+    },
+    /// A bind mount.
+    Bind(Bind<B>),
+    /// A new filesystem.
+    Filesystem(Filesystem<B>),
+    /// Changes the attributes of a mount that is there (`remount`).
+    Remount {
+        /// Path in the container's root.
+        target: B,
+        /// For the mount.
+        attributes: Attributes,
+        /// For the tree.
+        tree_attributes: Attributes,
+    },
+    /// Writes below `/proc/sys`, through the init's own procfs handle.
+    Sysctl {
+        /// Path below `sys/`, with slashes.
+        path: B,
+        /// The value.
+        value: B,
+    },
+    /// A device node; one of the same number that is there is kept.
+    Device(Device<B>),
+    /// A symbolic link.
+    Symlink {
+        /// What it holds.
+        target: B,
+        /// Where it is, in the container's root.
+        path: B,
+        /// Replaces a file that is there.
+        replace: bool,
+    },
+    /// Runs a hook.
+    RunHook(Hook<B>),
+    /// Hides a path: a file under `/dev/null`, a directory under an empty tmpfs.
+    MaskPath {
+        /// Path in the container's root.
+        path: B,
+    },
+    /// Makes a tree read-only.
+    ReadonlyPath {
+        /// Path in the container's root.
+        path: B,
+    },
+    /// pivot_root(2) into the root, and the host's tree is gone.
+    PivotRoot,
+    /// Moves the root over `/` and chroots, where pivot_root cannot work (a ramdisk).
+    MoveRoot,
+    /// Propagation of the container's root mount.
+    RootPropagation {
+        /// See [`propagation`].
+        change: u8,
+    },
+    /// Creates the working directory where it is missing.
+    CreateCwd {
+        /// Absolute path in the container.
+        path: B,
+    },
+    /// A pty on the standard streams.
+    Terminal(Terminal),
+    /// Opens the container's `/dev/null` in place of standard streams that are the host's.
+    ReopenNull {
+        /// Bit n for descriptor n.
+        streams: u8,
+    },
+    /// Turns the mounts marked [`Special::SEAL`] read-only.
+    SealMounts,
+    /// Turns the root mount read-only.
+    SealRoot,
+    /// sethostname(2).
+    Hostname {
+        /// Without NUL.
+        name: B,
+    },
+    /// setdomainname(2).
+    Domainname {
+        /// Without NUL.
+        name: B,
+    },
+    /// personality(2).
+    Personality {
+        /// The persona with its flags.
+        persona: u32,
+    },
+    /// umask(2).
+    Umask {
+        /// The mask.
+        mask: u32,
+    },
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivileges,
+    /// Loads the seccomp filter.
+    Seccomp {
+        /// `SECCOMP_FILTER_FLAG_*`.
+        flags: u32,
+        /// `struct sock_filter`s.
+        program: B,
+    },
+    /// chdir(2); where the runtime's user may not, [`Op::ChdirAgain`] tries as the container's.
+    Chdir {
+        /// Absolute path in the container.
+        path: B,
+    },
+    /// The second try of [`Op::Chdir`], and the check that the directory is inside the root.
+    ChdirAgain {
+        /// The same path.
+        path: B,
+    },
+    /// Looks `HOME` up in the container's `/etc/passwd`.
+    FindHome {
+        /// `process.user.uid`.
+        uid: u32,
+    },
+    /// Drops all capabilities but these from the bounding set.
+    BoundingSet {
+        /// By capability number.
+        keep: u64,
+    },
+    /// setgroups(2).
+    Groups {
+        /// Little-endian u32 each.
+        gids: B,
+    },
+    /// setresgid(2) and setresuid(2), keeping the permitted capabilities.
+    User {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+    /// capset(2) and the ambient set.
+    Capabilities(Capabilities),
+    /// Finds the program as execvp(3) would.
+    FindProgram {
+        /// `process.args[0]`.
+        name: B,
+        /// The value of `PATH` in `process.env`, without NUL.
+        path: B,
+    },
+    /// Tells the creator.
+    Notify(Message),
+    /// Waits for the creator.
+    Await(Message),
+    /// Waits until `start` releases the container.
+    AwaitStart,
+    /// execve(2).
+    Exec {
+        /// List.
+        args: B,
+        /// List.
+        env: B,
+    },
+}
+
+/// A byte over the control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Message {
+    /// Init: the mounts are in place, and the hooks of the runtime namespace may run.
+    Mounted = b'm',
+    /// Creator: those hooks have run.
+    HooksDone = b'h',
+    /// Creator: cgroup limits and resource limits are in force.
+    Confined = b'c',
+    /// Init: nothing but `start` and execve is left.
+    Ready = b'r',
+    /// Creator: go.
+    Start = b's',
+}
+
+/// What an operation was doing when it failed.
+///
+/// The number goes through the shared page; [`Step::from_number`] refuses others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+#[non_exhaustive]
+pub enum Step {
+    /// The operation's one system call.
+    Whole = 0,
+    /// Decoding the plan.
+    Decode,
+    /// Opening the source of a bind mount.
+    OpenSource,
+    /// Looking a path up in the container's root.
+    OpenTarget,
+    /// Creating a mountpoint or a parent directory.
+    CreateTarget,
+    /// fsopen(2).
+    OpenFilesystem,
+    /// An option of the filesystem; the detail names it.
+    SetOption,
+    /// Creating the filesystem's instance.
+    CreateFilesystem,
+    /// fsmount(2) or open_tree(2).
+    CreateMount,
+    /// mount_setattr(2) of attributes.
+    SetAttributes,
+    /// mount_setattr(2) of propagation.
+    SetPropagation,
+    /// move_mount(2).
+    Attach,
+    /// Copying a directory's content into a tmpfs.
+    CopyUp,
+    /// The procfs handle.
+    OpenProcfs,
+    /// Opening a file for writing.
+    Open,
+    /// Writing it.
+    Write,
+    /// An object that is there is not what it must be.
+    WrongObject,
+    /// Changing an owner.
+    Chown,
+    /// Changing a mode.
+    Chmod,
+    /// fork, pipe or memfd for a hook.
+    Spawn,
+    /// The hook's execve.
+    ExecHook,
+    /// The hook's exit status; errno holds it.
+    HookStatus,
+    /// The hook was killed by a signal; errno holds it.
+    HookSignal,
+    /// The hook ran past its timeout.
+    HookTimeout,
+    /// Opening `/dev/ptmx` of the container.
+    OpenPty,
+    /// Settings of the pty.
+    SetPty,
+    /// Sending the pty to the console socket.
+    SendPty,
+    /// Mounting `/dev/console`.
+    MountConsole,
+    /// chdir(2).
+    Chdir,
+    /// The working directory is outside of the root.
+    CwdOutside,
+    /// The program was not found in `PATH`.
+    NotInPath,
+    /// The program's file cannot be executed.
+    Stat,
+    /// The program is a directory.
+    IsDirectory,
+    /// The program may not be executed.
+    NotExecutable,
+    /// execve(2).
+    Execve,
+    /// The creator is gone.
+    CreatorGone,
+    /// Out of the init's fixed buffers.
+    TooLong,
+}
+
+impl Step {
+    /// The highest number in use.
+    const LAST: Self = Self::TooLong;
+    const ALL: [Self; Self::LAST as usize + 1] = {
+        use Step::*;
+        [
+            Whole,
+            Decode,
+            OpenSource,
+            OpenTarget,
+            CreateTarget,
+            OpenFilesystem,
+            SetOption,
+            CreateFilesystem,
+            CreateMount,
+            SetAttributes,
+            SetPropagation,
+            Attach,
+            CopyUp,
+            OpenProcfs,
+            Open,
+            Write,
+            WrongObject,
+            Chown,
+            Chmod,
+            Spawn,
+            ExecHook,
+            HookStatus,
+            HookSignal,
+            HookTimeout,
+            OpenPty,
+            SetPty,
+            SendPty,
+            MountConsole,
+            Chdir,
+            CwdOutside,
+            NotInPath,
+            Stat,
+            IsDirectory,
+            NotExecutable,
+            Execve,
+            CreatorGone,
+            TooLong,
+        ]
+    };
+
+    /// The step of a number that came from the init.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
+/// The shared page in which the init tells where it is: byte offsets of little-endian u32s.
+///
+/// The init stores the index before each operation, so that even a SIGKILL or SIGSYS has a name.
+pub mod progress {
+    /// Bytes of the file.
+    pub const SIZE: usize = 4096;
+    /// Index of the operation in progress.
+    pub const INDEX: usize = 0;
+    /// [`RUNNING`], [`FAILED`] or [`EXECUTING`].
+    pub const STATE: usize = 4;
+    /// The [`Step`](super::Step) that failed.
+    pub const STEP: usize = 8;
+    /// Its errno.
+    pub const ERRNO: usize = 12;
+    /// Bytes of detail.
+    pub const DETAIL_LENGTH: usize = 16;
+    /// Where the detail begins; it ends with the page.
+    pub const DETAIL: usize = 20;
+
+    /// Operations are in progress.
+    pub const RUNNING: u32 = 0;
+    /// The operation at INDEX failed.
+    pub const FAILED: u32 = 1;
+    /// The last thing that the init did was execve(2).
+    pub const EXECUTING: u32 = 2;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_comes_back_from_its_number() {
+        for (number, step) in Step::ALL.iter().enumerate() {
+            assert_eq!(*step as usize, number);
+            assert_eq!(Step::from_number(u32::try_from(number).unwrap()), Some(*step));
+        }
+        assert_eq!(Step::from_number(u32::try_from(Step::ALL.len()).unwrap()), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! The commands, one file each.
+
+mod create;
+mod delete;
+mod explain;
+mod features;
+mod kill;
+mod list;
+mod run;
+mod spec;
+mod start;
+mod state;
+pub(crate) mod version;
+
+use std::ffi::OsStr;
+
+use orlop::Container;
+
+use crate::args::{Grammar, Parsed};
+use crate::failure::{Failure, Outcome};
+use crate::global::Context;
+use crate::launch;
+
+/// The version of the runtime-spec that is implemented.
+pub(crate) const SPEC_VERSION: &str = "1.3.0";
+
+/// A command: what it is called with, and what it does.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// Its arguments.
+    pub(crate) grammar: &'static Grammar,
+    /// What it does.
+    pub(crate) run: fn(&Context<'_>, &Parsed) -> Outcome,
+}
+
+/// All commands, in the order of the help.
+pub(crate) const COMMANDS: &[Command] = &[
+    Command { grammar: &create::GRAMMAR, run: create::run },
+    Command { grammar: &delete::GRAMMAR, run: delete::run },
+    Command { grammar: &explain::GRAMMAR, run: explain::run },
+    Command { grammar: &features::GRAMMAR, run: features::run },
+    Command { grammar: &kill::GRAMMAR, run: kill::run },
+    Command { grammar: &list::GRAMMAR, run: list::run },
+    Command { grammar: &run::GRAMMAR, run: run::run },
+    Command { grammar: &spec::GRAMMAR, run: spec::run },
+    Command { grammar: &start::GRAMMAR, run: start::run },
+    Command { grammar: &state::GRAMMAR, run: state::run },
+];
+
+/// The command of this name.
+pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.grammar.name == name)
+}
+
+/// The container's id: the first argument.
+fn id(parsed: &Parsed) -> Result<String, Failure> {
+    let id = parsed.operand(0);
+    if id.is_empty() { Err(Failure::new("container id cannot be empty")) } else { Ok(id) }
+}
+
+/// The container that the first argument names.
+fn container(context: &Context<'_>, parsed: &Parsed) -> Result<Container, Failure> {
+    let container = Container::load(&context.root, &id(parsed)?)?;
+    Ok(container.with_hook_environment(launch::environment()))
+}

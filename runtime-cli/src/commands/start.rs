@@ -1,0 +1,20 @@
+//! `start`: lets the program of a created container run.
+
+use super::container;
+use crate::args::{Grammar, Parsed};
+use crate::failure::Outcome;
+use crate::global::Context;
+
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "start",
+    about: "run the program of a created container",
+    operands: "<container-id>",
+    count: (1, 1),
+    flags: &[],
+    options_first: false,
+};
+
+pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
+    container(context, parsed)?.start()?;
+    Ok(0)
+}

@@ -1,0 +1,13 @@
+//! What each operation does, a file for each subject.
+
+mod copy_up;
+pub(crate) mod devices;
+pub(crate) mod hooks;
+pub(crate) mod masks;
+pub(crate) mod mounts;
+pub(crate) mod paths;
+pub(crate) mod process;
+pub(crate) mod program;
+pub(crate) mod root;
+pub(crate) mod sysctl;
+pub(crate) mod terminal;

@@ -1,0 +1,247 @@
+//! Mounts: prepared detached, with their flags, then attached to an open place in the root.
+
+use core::ffi::CStr;
+
+use orlop_init::plan::{Attributes, Bind, Filesystem, Special, Step};
+use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
+
+use super::paths::{self, Kind, Place};
+use super::root::{change_propagation, clone_flags};
+use crate::ops::copy_up;
+use crate::progress::{At, Fail, Progress};
+use crate::run::Init;
+use crate::sys;
+use crate::wire::Str;
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+/// Longest value that fsconfig(2) takes, with its NUL.
+const FSCONFIG_VALUE_MAX: usize = 256;
+
+/// A bind mount.
+pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail> {
+    let source = bind.source.c_str()?;
+    let tree =
+        rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive)).at(Step::OpenSource)?;
+    let directory = paths::is_directory(&tree).at(Step::OpenSource)?;
+    let kind = if directory { Kind::Directory } else { Kind::File };
+    let place = paths::ensure(init.root()?, bind.target.c_str()?, kind)?;
+    set_attributes(tree.as_fd(), false, bind.attributes)?;
+    set_attributes(tree.as_fd(), true, bind.tree_attributes)?;
+    paths::attach(tree.as_fd(), place.fd.as_fd()).at(Step::Attach)?;
+    change_all(tree.as_fd(), bind.propagation)
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, tree: bool, change: Attributes) -> Result<(), Fail> {
+    if change.is_empty() {
+        return Ok(());
+    }
+    sys::mount_setattr(mount, tree, change.set, change.clear, 0).at(Step::SetAttributes)
+}
+
+fn change_all(mount: BorrowedFd<'_>, changes: Str<'_>) -> Result<(), Fail> {
+    changes.0.iter().try_for_each(|change| change_propagation(mount, *change))
+}
+
+/// A new filesystem.
+pub(crate) fn filesystem(
+    init: &mut Init<'_>,
+    filesystem: &Filesystem<Str<'_>>,
+) -> Result<(), Fail> {
+    let special = filesystem.special;
+    let place = place(init, filesystem)?;
+    if filesystem.options.list().any(|option| option.count_bytes() >= FSCONFIG_VALUE_MAX) {
+        return mount_with_long_options(init, filesystem, &place);
+    }
+    let context = rustix::mount::fsopen(filesystem.fstype.c_str()?, FsOpenFlags::FSOPEN_CLOEXEC)
+        .at(Step::OpenFilesystem)?;
+    configure(init.progress, context.as_fd(), filesystem, &place)?;
+    let attributes = u32::try_from(filesystem.attributes).map_err(|_| Fail::new(Step::Decode))?;
+    let attributes = MountAttrFlags::from_bits_retain(attributes);
+    let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .at(Step::CreateMount)?;
+    if special.has(Special::COPY_UP) && !place.created {
+        copy_up::copy(place.fd.as_fd(), mount.as_fd()).at(Step::CopyUp)?;
+    }
+    paths::attach(mount.as_fd(), place.fd.as_fd()).at(Step::Attach)?;
+    change_all(mount.as_fd(), filesystem.propagation)?;
+    keep(init, special, mount)
+}
+
+/// The mountpoint. Procfs and sysfs go to an ordinary directory only: through a link of the image
+/// they would be somewhere else than the paths that are masked (CVE-2019-19921).
+fn place(init: &Init<'_>, filesystem: &Filesystem<Str<'_>>) -> Result<Place, Fail> {
+    let target = filesystem.target.c_str()?;
+    if matches!(filesystem.fstype.0, b"proc\0" | b"sysfs\0") {
+        match paths::open_plain(init.root()?, target, OFlags::PATH | OFlags::DIRECTORY) {
+            Err(Errno::NOENT) => {}
+            result => {
+                return result.at(Step::OpenTarget).map(|fd| Place { fd, created: false });
+            }
+        }
+    }
+    paths::ensure(init.root()?, target, Kind::Directory)
+}
+
+/// Keeps a mount for what comes later.
+fn keep(init: &mut Init<'_>, special: Special, mount: OwnedFd) -> Result<(), Fail> {
+    if special.has(Special::SEAL) {
+        return init.sealed.push(mount);
+    }
+    if special.has(Special::PROCFS) {
+        init.procfs = Some(mount);
+    }
+    Ok(())
+}
+
+fn configure(
+    progress: Progress,
+    context: BorrowedFd<'_>,
+    filesystem: &Filesystem<Str<'_>>,
+    place: &Place,
+) -> Result<(), Fail> {
+    let source = filesystem.source.c_str()?;
+    if !source.is_empty() {
+        rustix::mount::fsconfig_set_string(context, c"source", source).at(Step::SetOption)?;
+    }
+    for option in filesystem.options.list() {
+        set_option(context, option).map_err(|errno| {
+            progress.detail(option.to_bytes());
+            explain(progress, context);
+            Fail::errno(Step::SetOption, errno)
+        })?;
+    }
+    if filesystem.special.has(Special::MODE_OF_TARGET) && !place.created {
+        set_mode_of(context, place.fd.as_fd()).at(Step::SetOption)?;
+    }
+    rustix::mount::fsconfig_create(context).map_err(|errno| {
+        explain(progress, context);
+        Fail::errno(Step::CreateFilesystem, errno)
+    })
+}
+
+fn set_option(context: BorrowedFd<'_>, option: &CStr) -> Result<(), Errno> {
+    let Some(equals) = option.to_bytes().iter().position(|byte| *byte == b'=') else {
+        return rustix::mount::fsconfig_set_flag(context, option);
+    };
+    let (key, value) = option.to_bytes_with_nul().split_at_checked(equals).ok_or(Errno::INVAL)?;
+    let value = CStr::from_bytes_with_nul(value.get(1..).ok_or(Errno::INVAL)?);
+    rustix::mount::fsconfig_set_string(context, key, value.map_err(|_| Errno::INVAL)?)
+}
+
+/// `mode=`: that of the directory which the tmpfs covers.
+fn set_mode_of(context: BorrowedFd<'_>, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mode = rustix::fs::fstat(directory)?.st_mode;
+    let mut octal = *b"0000\0";
+    for (digit, shift) in octal.iter_mut().zip([9, 6, 3, 0]) {
+        *digit = b'0' + u8::try_from((mode >> shift) & 7).unwrap_or(0);
+    }
+    let octal = CStr::from_bytes_with_nul(&octal).map_err(|_| Errno::INVAL)?;
+    rustix::mount::fsconfig_set_string(context, c"mode", octal)
+}
+
+/// The kernel's own words on a failure: what reading the context gives, each line begun by a
+/// letter for its severity and a space.
+fn explain(progress: Progress, context: BorrowedFd<'_>) {
+    let mut line = [0; 256];
+    while let Ok(count) = rustix::io::read(context, &mut line) {
+        let text = line.get(2..count).unwrap_or_default().trim_ascii_end();
+        if text.is_empty() {
+            return;
+        }
+        progress.detail(b": ");
+        progress.detail(text);
+    }
+}
+
+/// mount(2), for options that are too long for fsconfig(2) (an overlay's `lowerdir`): onto the
+/// open place, by way of the working directory.
+fn mount_with_long_options(
+    init: &mut Init<'_>,
+    filesystem: &Filesystem<Str<'_>>,
+    place: &Place,
+) -> Result<(), Fail> {
+    // mount(2) copies one page.
+    let mut data = paths::Path::default();
+    for (i, option) in filesystem.options.list().enumerate() {
+        data.push(if i == 0 { b"" } else { b"," })?;
+        data.push(option.to_bytes())?;
+    }
+    rustix::process::fchdir(&place.fd).at(Step::OpenTarget)?;
+    let flags = legacy_flags(filesystem.attributes);
+    rustix::mount::mount(
+        filesystem.source.c_str()?,
+        c".",
+        filesystem.fstype.c_str()?,
+        flags,
+        data.c_str()?,
+    )
+    .at(Step::CreateMount)?;
+    let target = filesystem.target.c_str()?;
+    let mount = paths::open(init.root()?, target, OFlags::PATH).at(Step::OpenTarget)?;
+    change_all(mount.as_fd(), filesystem.propagation)?;
+    keep(init, filesystem.special, mount)
+}
+
+fn legacy_flags(attributes: u64) -> MountFlags {
+    const PAIRS: [(u64, MountFlags); 8] = [
+        (0x01, MountFlags::RDONLY),
+        (0x02, MountFlags::NOSUID),
+        (0x04, MountFlags::NODEV),
+        (0x08, MountFlags::NOEXEC),
+        (0x10, MountFlags::NOATIME),
+        (0x20, MountFlags::STRICTATIME),
+        (0x80, MountFlags::NODIRATIME),
+        (0x20_0000, MountFlags::NOSYMFOLLOW),
+    ];
+    let set = PAIRS.iter().filter(|(attribute, _)| attributes & attribute != 0);
+    set.fold(MountFlags::empty(), |flags, (_, flag)| flags | *flag)
+}
+
+/// Changes a mount that is there.
+pub(crate) fn remount(
+    init: &Init<'_>,
+    target: &CStr,
+    attributes: Attributes,
+    tree_attributes: Attributes,
+) -> Result<(), Fail> {
+    let mount = paths::open(init.root()?, target, OFlags::PATH).at(Step::OpenTarget)?;
+    set_attributes(mount.as_fd(), false, attributes)?;
+    set_attributes(mount.as_fd(), true, tree_attributes)
+}
+
+/// The mounts that turn read-only once everything is in place.
+pub(crate) struct Sealed {
+    /// Their descriptors, which stay open until execve(2).
+    mounts: sys::Table<usize>,
+    count: usize,
+}
+
+impl Sealed {
+    /// Room for so many.
+    pub(crate) fn with_room(count: u32) -> Result<Self, Errno> {
+        let count = usize::try_from(count).map_err(|_| Errno::NOMEM)?;
+        Ok(Self { mounts: sys::Table::with_room(count)?, count: 0 })
+    }
+
+    fn push(&mut self, mount: OwnedFd) -> Result<(), Fail> {
+        let slot = self.mounts.get_mut(self.count).ok_or(Fail::new(Step::Decode))?;
+        *slot = usize::try_from(mount.into_raw_fd()).map_err(|_| Fail::new(Step::Decode))?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Turns them read-only.
+    pub(crate) fn seal(&mut self) -> Result<(), Fail> {
+        for i in 0..self.count {
+            let fd = self.mounts.get_mut(i).and_then(|fd| i32::try_from(*fd).ok());
+            let mount = fd.and_then(sys::inherited).ok_or(Fail::new(Step::Decode))?;
+            sys::mount_setattr(mount.as_fd(), false, MOUNT_ATTR_RDONLY, 0, 0)
+                .at(Step::SetAttributes)?;
+        }
+        self.count = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! The container's program: its home, its file, its execution.
+
+use core::ffi::CStr;
+
+use orlop_init::plan::Step;
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, CWD, FileType, OFlags};
+use rustix::io::Errno;
+
+use super::paths::{self, Path};
+use crate::progress::{At, Fail};
+use crate::run::Init;
+use crate::sys::{self, Pointers};
+use crate::wire::Str;
+
+/// A path that one operation finds and a later one uses.
+pub(crate) type PathBuffer = Path;
+
+/// As much of `/etc/passwd` as is looked at: it is the image's file, and may be endless.
+const PASSWD_MAX: usize = 16 << 20;
+
+/// Looks the home of a user up; `/` where there is none.
+pub(crate) fn find_home(init: &mut Init<'_>, uid: u32) -> Result<(), Fail> {
+    let mut home = Path::new(b"HOME=")?;
+    // NONBLOCK: an image may have put a fifo there.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let found = match paths::open(init.root()?, c"/etc/passwd", flags) {
+        Ok(file) => push_home(&mut home, file.as_fd(), uid),
+        Err(_) => false,
+    };
+    if !found {
+        home.push(b"/")?;
+    }
+    init.home = Some(home);
+    Ok(())
+}
+
+/// Appends the home of the first line with this uid; lines longer than the buffer are passed over.
+fn push_home(home: &mut Path, file: rustix::fd::BorrowedFd<'_>, uid: u32) -> bool {
+    let regular = rustix::fs::fstat(file)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+    if !regular {
+        return false;
+    }
+    let mut buffer = [0; 4096];
+    let (mut filled, mut total, mut skipping) = (0, 0, false);
+    while total < PASSWD_MAX {
+        let Some(room) = buffer.get_mut(filled..) else { return false };
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut *room)).unwrap_or(0);
+        let end = filled + count;
+        let text = buffer.get(..end).unwrap_or_default();
+        let lines = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        // The last line may lack its newline.
+        let lines = if count == 0 { end } else { lines };
+        for line in text.get(..lines).unwrap_or_default().split(|byte| *byte == b'\n') {
+            if !core::mem::take(&mut skipping)
+                && let Some(directory) = home_in(line, uid)
+            {
+                return home.push(directory).is_ok();
+            }
+        }
+        if count == 0 {
+            return false;
+        }
+        if lines == 0 && end == buffer.len() {
+            skipping = true;
+            filled = 0;
+        } else {
+            buffer.copy_within(lines..end, 0);
+            filled = end - lines;
+        }
+        total += count;
+    }
+    false
+}
+
+/// The sixth field of a line whose third is `uid`.
+fn home_in(line: &[u8], uid: u32) -> Option<&[u8]> {
+    let mut fields = line.split(|byte| *byte == b':');
+    let id = core::str::from_utf8(fields.nth(2)?).ok()?;
+    if id.parse() != Ok(uid) {
+        return None;
+    }
+    fields.nth(2).filter(|home| !home.is_empty())
+}
+
+/// Finds the program as execvp(3) would, with the container's credentials.
+pub(crate) fn find(init: &mut Init<'_>, name: &CStr, path: &[u8]) -> Result<(), Fail> {
+    // From here on nothing of the runtime is open but what reports to it: a name below
+    // /proc/self/fd leads nowhere.
+    close_the_rest(init)?;
+    let bytes = name.to_bytes();
+    if bytes.contains(&b'/') {
+        check_file(name)?;
+        init.program = Path::new(bytes)?;
+        return Ok(());
+    }
+    for directory in path.split(|byte| *byte == b':') {
+        let mut candidate = Path::new(if directory.is_empty() { b"." } else { directory })?;
+        candidate.push(b"/")?;
+        candidate.push(bytes)?;
+        if !bytes.is_empty() && check_file(candidate.c_str()?).is_ok() {
+            init.program = candidate;
+            return Ok(());
+        }
+    }
+    Err(Fail::new(Step::NotInPath))
+}
+
+fn check_file(path: &CStr) -> Result<(), Fail> {
+    let stat = rustix::fs::statat(CWD, path, AtFlags::empty()).at(Step::Stat)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        return Err(Fail::errno(Step::IsDirectory, Errno::ISDIR));
+    }
+    sys::may_execute(path).at(Step::NotExecutable)
+}
+
+/// Closes all descriptors but the standard streams, those that the program inherits and the two
+/// that report.
+fn close_the_rest(init: &mut Init<'_>) -> Result<(), Fail> {
+    init.release_descriptors();
+    let mut keep = init.last_descriptors();
+    keep.sort_unstable();
+    let mut next = init.first_own_descriptor();
+    for fd in keep.into_iter().flatten() {
+        if fd > next {
+            sys::close_range(next, fd - 1, false).at(Step::Whole)?;
+        }
+        next = next.max(fd + 1);
+    }
+    sys::close_range(next, u32::MAX, false).at(Step::Whole)
+}
+
+/// Becomes the program.
+pub(crate) fn execute(init: &Init<'_>, args: Str<'_>, env: Str<'_>) -> Result<(), Fail> {
+    let home = match &init.home {
+        Some(home) => Some(home.c_str()?),
+        None => None,
+    };
+    let args = Pointers::of(args.list()).at(Step::Execve)?;
+    let env = Pointers::of(env.list().chain(home)).at(Step::Execve)?;
+    init.progress.executing();
+    let errno = sys::execve(init.program.c_str()?, &args, &env);
+    Err(Fail::errno(Step::Execve, errno))
+}

@@ -1,0 +1,85 @@
+//! The container's root.
+
+use core::ffi::CStr;
+
+use orlop_init::plan::{Step, propagation};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use super::paths;
+use crate::progress::{At, Fail};
+use crate::run::Init;
+use crate::sys;
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// `MS_*` of a propagation byte, and whether it is for the tree.
+pub(super) fn change_propagation(mount: BorrowedFd<'_>, change: u8) -> Result<(), Fail> {
+    const MS_UNBINDABLE: u64 = 1 << 17;
+    const MS_PRIVATE: u64 = 1 << 18;
+    const MS_SLAVE: u64 = 1 << 19;
+    const MS_SHARED: u64 = 1 << 20;
+    let flag = match change & !propagation::RECURSIVE {
+        propagation::PRIVATE => MS_PRIVATE,
+        propagation::SHARED => MS_SHARED,
+        propagation::SLAVE => MS_SLAVE,
+        propagation::UNBINDABLE => MS_UNBINDABLE,
+        _ => return Err(Fail::new(Step::Decode)),
+    };
+    let recursive = change & propagation::RECURSIVE != 0;
+    sys::mount_setattr(mount, recursive, 0, 0, flag).at(Step::SetPropagation)
+}
+
+/// The propagation of all mounts that the init came with.
+pub(crate) fn host_propagation(change: u8) -> Result<(), Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let host = rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Whole)?;
+    change_propagation(host.as_fd(), change)
+}
+
+/// Clones the root filesystem's mounts onto their own place: the container's mounts then live on
+/// mounts that only it has.
+pub(crate) fn open(init: &mut Init<'_>, path: &CStr) -> Result<(), Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = rustix::fs::openat(CWD, path, flags, Mode::empty()).at(Step::OpenSource)?;
+    let root = paths::clone_tree(place.as_fd(), true).at(Step::CreateMount)?;
+    paths::attach(root.as_fd(), place.as_fd()).at(Step::Attach)?;
+    init.root = Some(root);
+    Ok(())
+}
+
+/// Makes the root the process's root, and lets go of the host's tree.
+pub(crate) fn pivot(init: &mut Init<'_>) -> Result<(), Fail> {
+    rustix::process::fchdir(init.root()?).at(Step::Chdir)?;
+    // The old root is stacked on the new one, from where it is detached: no directory is needed.
+    rustix::process::pivot_root(c".", c".").at(Step::Whole)?;
+    rustix::mount::unmount(c".", UnmountFlags::DETACH).at(Step::Whole)?;
+    rustix::process::chdir(c"/").at(Step::Chdir)
+}
+
+/// The same with `MS_MOVE` and chroot(2), for a host root that cannot be pivoted away from.
+pub(crate) fn move_over(init: &mut Init<'_>) -> Result<(), Fail> {
+    let root = init.root()?;
+    rustix::process::fchdir(root).at(Step::Chdir)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(root, c"", CWD, c"/", flags).at(Step::Attach)?;
+    rustix::process::chroot(c".").at(Step::Whole)?;
+    rustix::process::chdir(c"/").at(Step::Chdir)
+}
+
+/// The propagation of the root mount.
+pub(crate) fn propagation(init: &Init<'_>, change: u8) -> Result<(), Fail> {
+    change_propagation(init.root()?, change)
+}
+
+/// Turns the root mount read-only.
+pub(crate) fn seal(init: &Init<'_>) -> Result<(), Fail> {
+    sys::mount_setattr(init.root()?, false, MOUNT_ATTR_RDONLY, 0, 0).at(Step::SetAttributes)
+}
+
+/// open_tree(2) flags of a clone.
+pub(super) fn clone_flags(recursive: bool) -> OpenTreeFlags {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
+}

@@ -1,0 +1,42 @@
+//! Kernel parameters.
+
+use core::ffi::CStr;
+
+use orlop_init::plan::Step;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+use super::paths::Path;
+use crate::progress::{At, Fail};
+use crate::run::Init;
+
+/// Writes a parameter through the init's own procfs, whatever is mounted on the container's `/proc`
+/// (CVE-2025-52881).
+pub(crate) fn write(init: &mut Init<'_>, name: &CStr, value: &[u8]) -> Result<(), Fail> {
+    let procfs = match init.procfs.take() {
+        Some(procfs) => procfs,
+        None => open_procfs()?,
+    };
+    let mut path = Path::new(b"sys/")?;
+    path.push(name.to_bytes())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat2(procfs.as_fd(), path.c_str()?, flags, Mode::empty(), resolve)
+        .at(Step::Open)?;
+    init.procfs = Some(procfs);
+    let written = rustix::io::write(&file, value).at(Step::Write)?;
+    if written == value.len() { Ok(()) } else { Err(Fail::new(Step::Write)) }
+}
+
+/// A procfs that is mounted nowhere.
+fn open_procfs() -> Result<OwnedFd, Fail> {
+    let context =
+        rustix::mount::fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC).at(Step::OpenProcfs)?;
+    rustix::mount::fsconfig_create(context.as_fd()).at(Step::OpenProcfs)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .at(Step::OpenProcfs)
+}

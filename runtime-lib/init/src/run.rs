@@ -1,0 +1,235 @@
+//! The loop: one arm for each operation.
+
+use orlop_init::plan::{Header, Message, Op, Step, VERSION};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use crate::ops;
+use crate::progress::{At, Fail, Progress};
+use crate::sys;
+use crate::wire::Str;
+
+/// Exit status of an init that failed; the shared page says why.
+const EXIT_FAILED: i32 = 255;
+/// Exit status of an init that was handed no plan that it understands.
+const EXIT_NO_PLAN: i32 = 254;
+/// Exit status of an init that contradicts itself.
+pub(crate) const EXIT_BUG: i32 = 253;
+
+/// Longest path, with its NUL (PATH_MAX).
+pub(crate) const PATH_MAX: usize = 4096;
+
+/// What operations leave for later ones.
+pub(crate) struct Init<'a> {
+    header: Header<Str<'a>>,
+    pub(crate) progress: Progress,
+    control: OwnedFd,
+    start: Option<OwnedFd>,
+    /// The container's root directory, once it is attached.
+    pub(crate) root: Option<OwnedFd>,
+    /// The init's own handle on procfs.
+    pub(crate) procfs: Option<OwnedFd>,
+    /// Host's `/dev/null` and the tmpfs that cover masked paths.
+    pub(crate) covers: ops::masks::Covers,
+    /// The directory that held the last device or link.
+    pub(crate) last_directory: Option<(&'a [u8], BorrowedFd<'static>)>,
+    /// Mounts that turn read-only later.
+    pub(crate) sealed: ops::mounts::Sealed,
+    /// The program's path, NUL-terminated, once it is found.
+    pub(crate) program: ops::program::PathBuffer,
+    /// `HOME=...`, once it is looked up.
+    pub(crate) home: Option<ops::program::PathBuffer>,
+    /// The first chdir was refused to the runtime's user.
+    pub(crate) chdir_refused: bool,
+}
+
+/// Executes the plan in the file `plan_fd`; called by the entry of the process.
+pub(crate) fn main(plan_fd: Option<RawFd>) -> ! {
+    let Some((mut init, ops)) = plan_fd.and_then(|fd| prepare(fd).ok()) else {
+        sys::exit(EXIT_NO_PLAN)
+    };
+    let progress = init.progress;
+    if let Err(fail) = execute(&mut init, ops) {
+        progress.fail(fail);
+    }
+    sys::exit(EXIT_FAILED)
+}
+
+/// Maps the plan and makes the process one of its own.
+fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
+    sys::set_undumpable().at(Step::Whole)?;
+    let plan_file = sys::inherited(plan_fd).ok_or(Fail::new(Step::Decode))?;
+    let size = rustix::fs::fstat(&plan_file).at(Step::Decode)?.st_size;
+    let bytes = usize::try_from(size).map_err(|_| Fail::new(Step::Decode))?;
+    let plan = sys::map_file(&plan_file, bytes).at(Step::Decode)?;
+    let (header, ops) = postcard::take_from_bytes::<Header<Str<'static>>>(plan)
+        .map_err(|_| Fail::new(Step::Decode))?;
+    if header.version != VERSION {
+        return Err(Fail::new(Step::Decode));
+    }
+    // The program inherits those below; the rest ends with execve(2) at the latest.
+    sys::close_range(3 + header.preserve_fds, u32::MAX, true).at(Step::Whole)?;
+    let control = sys::inherited(header.control_fd).ok_or(Fail::new(Step::Decode))?;
+    let progress = sys::inherited(header.progress_fd).ok_or(Fail::new(Step::Decode))?;
+    let progress = Progress(sys::SharedPage::map(&progress).at(Step::Decode)?);
+    let start = sys::inherited(header.start_fd);
+    sys::umask(0);
+    reset_signals(header.ignored_signals).at(Step::Whole)?;
+    rustix::process::setsid().at(Step::Whole)?;
+    let sealed = ops::mounts::Sealed::with_room(header.sealed_mounts).at(Step::Whole)?;
+    let init = Init {
+        header,
+        progress,
+        control,
+        start,
+        root: None,
+        procfs: None,
+        covers: ops::masks::Covers::default(),
+        last_directory: None,
+        sealed,
+        program: ops::program::PathBuffer::default(),
+        home: None,
+        chdir_refused: false,
+    };
+    Ok((init, ops))
+}
+
+/// Ignored signals survive execve(2), and so does the mask; the program shall see neither.
+fn reset_signals(ignored: u64) -> Result<(), rustix::io::Errno> {
+    for signal in 1..=64_u32 {
+        if ignored & (1 << (signal - 1)) != 0 {
+            sys::default_signal(signal)?;
+        }
+    }
+    sys::unblock_signals()
+}
+
+fn execute<'a>(init: &mut Init<'a>, mut ops: &'a [u8]) -> Result<(), Fail> {
+    for index in 0..init.header.ops {
+        init.progress.begin(index);
+        let (op, rest) =
+            postcard::take_from_bytes::<Op<Str<'a>>>(ops).map_err(|_| Fail::new(Step::Decode))?;
+        ops = rest;
+        run(init, op)?;
+    }
+    Ok(())
+}
+
+fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
+    match op {
+        Op::JoinNamespace { slot, flag } => sys::setns(init.slot(slot)?, flag).at(Step::Whole),
+        Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
+        Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
+        Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
+        Op::HostPropagation { change } => ops::root::host_propagation(change),
+        Op::OpenRoot { path } => ops::root::open(init, path.c_str()?),
+        Op::Bind(bind) => ops::mounts::bind(init, &bind),
+        Op::Filesystem(filesystem) => ops::mounts::filesystem(init, &filesystem),
+        Op::Remount { target, attributes, tree_attributes } => {
+            ops::mounts::remount(init, target.c_str()?, attributes, tree_attributes)
+        }
+        Op::Sysctl { path, value } => ops::sysctl::write(init, path.c_str()?, value.0),
+        Op::Device(device) => ops::devices::node(init, &device),
+        Op::Symlink { target, path, replace } => {
+            ops::devices::symlink(init, target.c_str()?, path.c_str()?, replace)
+        }
+        Op::RunHook(hook) => ops::hooks::run(init, &hook),
+        Op::MaskPath { path } => ops::masks::mask(init, path.c_str()?),
+        Op::ReadonlyPath { path } => ops::masks::read_only(init, path.c_str()?),
+        Op::PivotRoot => ops::root::pivot(init),
+        Op::MoveRoot => ops::root::move_over(init),
+        Op::RootPropagation { change } => ops::root::propagation(init, change),
+        Op::CreateCwd { path } => ops::process::create_cwd(init, path.c_str()?),
+        Op::Terminal(terminal) => ops::terminal::set_up(init, &terminal),
+        Op::ReopenNull { streams } => ops::terminal::reopen_null(init, streams),
+        Op::SealMounts => init.sealed.seal(),
+        Op::SealRoot => ops::root::seal(init),
+        Op::Hostname { name } => rustix::system::sethostname(name.0).at(Step::Whole),
+        Op::Domainname { name } => rustix::system::setdomainname(name.0).at(Step::Whole),
+        Op::Personality { persona } => sys::personality(persona).at(Step::Whole),
+        Op::Umask { mask } => {
+            sys::umask(mask);
+            Ok(())
+        }
+        Op::NoNewPrivileges => sys::set_no_new_privileges().at(Step::Whole),
+        Op::Seccomp { flags, program } => sys::load_seccomp(flags, program.0).at(Step::Whole),
+        Op::Chdir { path } => ops::process::chdir(init, path.c_str()?),
+        Op::ChdirAgain { path } => ops::process::chdir_again(init, path.c_str()?),
+        Op::FindHome { uid } => ops::program::find_home(init, uid),
+        Op::BoundingSet { keep } => ops::process::bounding_set(keep),
+        Op::Groups { gids } => ops::process::groups(gids.0),
+        Op::User { uid, gid } => ops::process::user(uid, gid),
+        Op::Capabilities(sets) => ops::process::capabilities(sets),
+        Op::FindProgram { name, path } => ops::program::find(init, name.c_str()?, path.0),
+        Op::Notify(message) => init.notify(message),
+        Op::Await(message) => init.wait_for(message),
+        Op::AwaitStart => init.wait_for_start(),
+        Op::Exec { args, env } => ops::program::execute(init, args, env),
+    }
+}
+
+impl Init<'_> {
+    /// The container's root; no operation needs it before [`Op::OpenRoot`].
+    pub(crate) fn root(&self) -> Result<BorrowedFd<'_>, Fail> {
+        self.root.as_ref().map(AsFd::as_fd).ok_or(Fail::new(Step::Decode))
+    }
+
+    /// The descriptor of a slot.
+    pub(crate) fn slot(&self, slot: u16) -> Result<BorrowedFd<'static>, Fail> {
+        let (numbers, _) = self.header.slots.0.as_chunks::<4>();
+        let number = numbers.get(usize::from(slot)).ok_or(Fail::new(Step::Decode))?;
+        sys::inherited(i32::from_le_bytes(*number))
+            .map(sys::leave_open)
+            .ok_or(Fail::new(Step::Decode))
+    }
+
+    /// Forgets every descriptor that is only needed to set up: they are about to be closed.
+    pub(crate) fn release_descriptors(&mut self) {
+        let root = self.root.take();
+        let procfs = self.procfs.take();
+        for fd in [root, procfs].into_iter().chain(self.covers.take()).flatten() {
+            sys::leave_open(fd);
+        }
+        self.last_directory = None;
+    }
+
+    /// The first descriptor that the program does not inherit.
+    pub(crate) fn first_own_descriptor(&self) -> u32 {
+        3 + self.header.preserve_fds
+    }
+
+    /// The descriptors that must outlive all others until execve(2).
+    pub(crate) fn last_descriptors(&self) -> [Option<u32>; 2] {
+        [Some(&self.control), self.start.as_ref()]
+            .map(|fd| fd.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()))
+    }
+
+    fn notify(&self, message: Message) -> Result<(), Fail> {
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.control, &[message as u8]))
+            .map(drop)
+            .map_err(|errno| Fail::errno(Step::CreatorGone, errno))
+    }
+
+    fn wait_for(&self, message: Message) -> Result<(), Fail> {
+        let mut byte = [0];
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut byte))
+            .at(Step::CreatorGone)?;
+        if count == 1 && byte == [message as u8] {
+            Ok(())
+        } else {
+            Err(Fail::new(Step::CreatorGone))
+        }
+    }
+
+    /// A created container ends on the signals that end a program, though it may be pid 1.
+    fn wait_for_start(&self) -> Result<(), Fail> {
+        let Some(fifo) = &self.start else {
+            return self.wait_for(Message::Start);
+        };
+        for signal in [1, 2, 3, 15] {
+            sys::end_on_signal(signal).at(Step::Whole)?;
+        }
+        // The descriptor is open for writing too, so that this never sees end of file.
+        let mut byte = [0];
+        rustix::io::retry_on_intr(|| rustix::io::read(fifo, &mut byte)).map(drop).at(Step::Whole)
+    }
+}

@@ -1,0 +1,240 @@
+//! A bundle: a directory with config.json and a root filesystem (runtime-spec, bundle.md).
+
+use std::io::ErrorKind as IoErrorKind;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Capability, Spec};
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Field, Result};
+
+/// The name of the configuration in a bundle's directory.
+const CONFIG: &str = "config.json";
+
+/// A bundle and its configuration.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    pub(crate) directory: PathBuf,
+    pub(crate) spec: Spec,
+    /// What was dropped while reading, each with its field.
+    pub(crate) warnings: Vec<(Field, String)>,
+}
+
+impl Bundle {
+    /// Reads `config.json` of a bundle's directory.
+    ///
+    /// # Errors
+    /// The file is missing or malformed, naming the field.
+    pub fn load(directory: impl AsRef<Path>) -> Result<Self> {
+        let directory = directory.as_ref();
+        let sys = |what: &str, path: &Path, error| {
+            Error::sys(format!("cannot {what} {:?}", path.display().to_string()), error)
+        };
+        let directory = std::fs::canonicalize(directory)
+            .map_err(|error| sys("open the bundle", directory, error))?;
+        let path = directory.join(CONFIG);
+        let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
+            IoErrorKind::NotFound => {
+                Error::config(CONFIG, "JSON specification file config.json not found")
+            }
+            _ => sys("read", &path, error),
+        })?;
+        let (spec, warnings) = parse(&bytes)?;
+        Ok(Self { directory, spec, warnings })
+    }
+
+    /// A bundle whose configuration the caller made; relative paths in it are relative to `directory` (absolute).
+    #[must_use]
+    pub fn from_spec(directory: impl Into<PathBuf>, spec: Spec) -> Self {
+        Self { directory: directory.into(), spec, warnings: Vec::new() }
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// Parses a config.json.
+///
+/// Most are read in one pass. What oci-spec 0.10 cannot read though it is valid is mended on a
+/// second pass, which also knows where in the document an error is.
+///
+/// # Errors
+/// It is no JSON, or a field is of the wrong type, named by its path.
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Spec, Vec<(Field, String)>)> {
+    // serde would take a list for a struct, by position.
+    let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
+    if is_object
+        && !is_dropped_silently(bytes)
+        && let Ok(spec) = serde_json::from_slice::<Spec>(bytes)
+    {
+        return Ok((spec, Vec::new()));
+    }
+    let mut value: Value = serde_json::from_slice(bytes)
+        .map_err(|error| Error::config(CONFIG, format!("is no JSON: {error}")))?;
+    if !value.is_object() {
+        return Err(Error::config(CONFIG, "is no JSON object"));
+    }
+    let mut warnings = Vec::new();
+    mend(&mut value, &mut warnings);
+    if value.get("freebsd").is_some() {
+        return Err(Error::unsupported("freebsd", "is for another platform; this is Linux"));
+    }
+    let spec = serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { CONFIG.to_owned() } else { path };
+        Error::config(field, error.into_inner().to_string())
+    })?;
+    Ok((spec, warnings))
+}
+
+/// Whether a section may be there that oci-spec does not know, and would pass over. (What else it
+/// loses of 1.3 is below `vm` and `linux.intelRdt`, which are refused whole.)
+fn is_dropped_silently(bytes: &[u8]) -> bool {
+    let name = b"\"freebsd\"";
+    bytes.windows(name.len()).any(|window| window == name)
+}
+
+/// Makes valid what oci-spec 0.10 cannot read.
+fn mend(spec: &mut Value, warnings: &mut Vec<(Field, String)>) {
+    drop_nulls(spec);
+    let Some(spec) = spec.as_object_mut() else { return };
+    if let Some(process) = object(spec, "process") {
+        // `null` means the default, as to every Go program.
+        process.entry("user").or_insert_with(|| json!({}));
+        process.entry("cwd").or_insert_with(|| json!(""));
+        drop_unknown_capabilities(process, warnings);
+        rename_scheduler_flags(process);
+    }
+    let linux = object(spec, "linux");
+    let resources = linux.and_then(|linux| object(linux, "resources"));
+    let pages = resources.and_then(|resources| resources.get_mut("hugepageLimits"));
+    for limit in pages.and_then(Value::as_array_mut).into_iter().flatten() {
+        // The model holds an i64; more is no limit at all.
+        if let Some(limit) = limit.get_mut("limit")
+            && limit.as_u64().is_some_and(|limit| i64::try_from(limit).is_err())
+        {
+            *limit = json!(i64::MAX);
+        }
+    }
+}
+
+fn object<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Map<String, Value>> {
+    parent.get_mut(key).and_then(Value::as_object_mut)
+}
+
+/// A null stands for an absent field.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// The specification wants a warning for a capability that the runtime does not know.
+fn drop_unknown_capabilities(
+    process: &mut Map<String, Value>,
+    warnings: &mut Vec<(Field, String)>,
+) {
+    let Some(sets) = object(process, "capabilities") else { return };
+    for (name, set) in sets {
+        let Some(set) = set.as_array_mut() else { continue };
+        set.retain(|entry| {
+            let unknown =
+                entry.is_string() && serde_json::from_value::<Capability>(entry.clone()).is_err();
+            if unknown {
+                let field = format!("process.capabilities.{name}");
+                warnings.push((field.into(), format!("{entry} is unknown, and left out")));
+            }
+            !unknown
+        });
+    }
+}
+
+/// oci-spec spells two of the specification's flags differently.
+fn rename_scheduler_flags(process: &mut Map<String, Value>) {
+    let flags = object(process, "scheduler").and_then(|scheduler| scheduler.get_mut("flags"));
+    for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
+        match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = json!("SCHED_RESET_ON_FORK"),
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = json!("SCHED_FLAG_D_L_OVERRUN"),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_by_its_path() {
+        let text = error(r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":"x"}}}"#);
+        assert_eq!(text, "process.user.uid: invalid type: string \"x\", expected u32");
+        let text = error(r#"{"linux":{"namespaces":[{"type":"pid"},{"type":"moon"}]}}"#);
+        assert!(text.starts_with("linux.namespaces[1].type: unknown variant `moon`"), "{text}");
+        assert!(error("[]").starts_with("config.json: "), "{}", error("[]"));
+        assert!(error("{").starts_with("config.json: is no JSON: EOF"), "{}", error("{"));
+    }
+
+    #[test]
+    fn unknown_capabilities_are_left_out_with_a_warning() {
+        let text = r#"{"process":{"cwd":"/","user":{},"capabilities":
+            {"bounding":["CAP_KILL","CAP_FLY"]}}}"#;
+        let (spec, warnings) = parse(text.as_bytes()).unwrap();
+        let process = spec.process().as_ref().unwrap();
+        let set = process.capabilities().as_ref().unwrap().bounding().clone().unwrap();
+        assert_eq!(set.into_iter().collect::<Vec<_>>(), [Capability::Kill]);
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings[0].0, "process.capabilities.bounding");
+    }
+
+    #[test]
+    fn nulls_count_as_absent() {
+        let text = r#"{"process":{"user":null,"cwd":"/","args":null},"linux":null}"#;
+        let (spec, _) = parse(text.as_bytes()).unwrap();
+        assert_eq!(spec.process().as_ref().unwrap().user().uid(), 0);
+    }
+
+    #[test]
+    fn what_oci_spec_misspells_or_narrows_is_read() {
+        let text = r#"{"process":{"cwd":"/","user":{},"scheduler":{"policy":"SCHED_DEADLINE",
+            "flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]}},"linux":{"resources":
+            {"hugepageLimits":[{"pageSize":"2MB","limit":18446744073709551615}]}}}"#;
+        let (spec, _) = parse(text.as_bytes()).unwrap();
+        let linux = spec.linux().as_ref().unwrap();
+        let limits = linux.resources().as_ref().unwrap().hugepage_limits().clone().unwrap();
+        assert_eq!(limits[0].limit(), i64::MAX);
+        let text = error(r#"{"linux":{"personality":{"domain":"BSD"}}}"#);
+        assert!(text.starts_with("linux.personality.domain: unknown variant `BSD`"), "{text}");
+    }
+
+    #[test]
+    fn a_section_that_oci_spec_does_not_know_is_refused() {
+        assert!(error(r#"{"freebsd":{}}"#).starts_with("freebsd: "));
+        assert!(parse(br#"{"annotations":{"freebsd":"x"}}"#).is_ok());
+    }
+
+    #[test]
+    fn a_bundle_without_configuration_says_so_as_runc_does() {
+        let error = Bundle::load("/proc/self/fdinfo").unwrap_err();
+        let text = error.to_string();
+        assert!(text.ends_with("JSON specification file config.json not found"), "{text}");
+    }
+}

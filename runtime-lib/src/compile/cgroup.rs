@@ -1,0 +1,34 @@
+//! `linux.cgroupsPath` and `linux.resources`: the container's cgroup and its limits.
+
+use super::{Columns, Config, cgroup_path, resources};
+use crate::error::{Error, Result};
+use crate::plan::{HostOp, Step};
+
+const PATH: &str = "linux.cgroupsPath";
+
+/// The container's cgroup.
+pub(super) fn path(config: &Config<'_>) -> Result<Step<String>> {
+    let wanted = config.linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let wanted = match wanted.map(|path| path.to_str()) {
+        Some(None) => return Err(Error::config(PATH, "is not UTF-8")),
+        Some(known) => known,
+        None => None,
+    };
+    let (id, own) = (&config.request.id, &config.facts.own_cgroup);
+    Ok(Step { op: cgroup_path::cgroup_path(wanted, id, own)?, field: PATH.into() })
+}
+
+/// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup
+/// that is new.
+pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let resources = config.linux.and_then(|linux| linux.resources().as_ref());
+    let devices = config.linux.and_then(|linux| linux.devices().as_deref());
+    let plan = resources::compile(resources, devices)?;
+    for write in plan.limits.writes {
+        out.host(write.field.clone(), HostOp::CgroupWrite(write));
+    }
+    if !plan.devices.allows_everything() {
+        out.host("linux.resources.devices", HostOp::DeviceProgram(plan.devices));
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What a config.json must and must not hold, whatever else it asks for.
+
+use oci_spec::runtime::{Linux, Process, Spec};
+
+use super::{Columns, Config};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Checks a container's id (runc's rule: letters, digits, `_`, `+`, `-`, `.`, and no name of a directory).
+///
+/// # Errors
+/// The id is empty or malformed.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    if id.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidArgument, "container id cannot be empty"));
+    }
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+    // 255: the id names a directory.
+    if id == "." || id == ".." || id.len() > 255 || !id.chars().all(known) {
+        return Err(Error::new(ErrorKind::InvalidArgument, "invalid container ID format"));
+    }
+    Ok(())
+}
+
+/// `ociVersion`: there, a version by semver.org, and of major version 1. Callers write any 1.x.
+pub(super) fn version(spec: &Spec) -> Result<()> {
+    let version = spec.version();
+    if version.is_empty() {
+        return Err(Error::config("ociVersion", "is missing"));
+    }
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let number = |part: &str| {
+        let plain = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if plain { part.parse::<u32>().ok() } else { None }
+    };
+    let numbers: Vec<_> = core.split('.').map(number).collect();
+    match numbers.as_slice() {
+        [Some(1), Some(_), Some(_)] => Ok(()),
+        [Some(_), Some(_), Some(_)] => Err(Error::unsupported(
+            "ociVersion",
+            format!("version {version:?} is not supported; 1.0.0 to 1.3.x are"),
+        )),
+        _ => Err(Error::config("ociVersion", format!("{version:?} is not a version"))),
+    }
+}
+
+/// Refuses what this version of Orlop cannot do, so that nothing is ever ignored, and warns of
+/// what has no effect on Linux.
+pub(super) fn unbuilt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let spec = config.spec;
+    let platforms = [
+        ("solaris", spec.solaris().is_some()),
+        ("windows", spec.windows().is_some()),
+        ("vm", spec.vm().is_some()),
+        ("zos", spec.zos().is_some()),
+    ];
+    for (field, there) in platforms {
+        if there {
+            return Err(Error::unsupported(field, "is for another platform; this is Linux"));
+        }
+    }
+    for (field, there) in
+        [("uidMappings", spec.uid_mappings()), ("gidMappings", spec.gid_mappings())]
+    {
+        if there.is_some() {
+            out.warn(field, "has no effect here; its place is below linux");
+        }
+    }
+    process(config.process, out)?;
+    config.linux.map_or(Ok(()), linux)
+}
+
+fn process(process: &Process, out: &mut Columns) -> Result<()> {
+    let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    refuse(&[
+        ("process.scheduler", process.scheduler().is_some()),
+        ("process.ioPriority", process.io_priority().is_some()),
+        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
+        ("process.apparmorProfile", filled(process.apparmor_profile())),
+        ("process.selinuxLabel", filled(process.selinux_label())),
+    ])?;
+    if process.command_line().is_some() {
+        out.warn("process.commandLine", "has no effect on Linux; process.args holds the program");
+    }
+    if filled(process.user().username()) {
+        out.warn("process.user.username", "has no effect on Linux; process.user.uid says who");
+    }
+    Ok(())
+}
+
+fn linux(linux: &Linux) -> Result<()> {
+    let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    refuse(&[
+        ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
+        ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
+        ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty())),
+        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
+        ("linux.memoryPolicy", linux.memory_policy().is_some()),
+        ("linux.intelRdt", linux.intel_rdt().is_some()),
+        ("linux.mountLabel", filled(linux.mount_label())),
+    ])
+}
+
+fn refuse(fields: &[(&'static str, bool)]) -> Result<()> {
+    match fields.iter().find(|(_, there)| *there) {
+        Some((field, _)) => Err(not_built(*field)),
+        None => Ok(()),
+    }
+}
+
+/// The error of a field that is valid, and to come.
+pub(super) fn not_built(field: impl Into<crate::error::Field>) -> Error {
+    Error::unsupported(field, "not supported by this version of orlop")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_follow_runcs_rule() {
+        for good in ["a", "A_b+c-d.9", "...", &"x".repeat(255)] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in [".", "..", "a/b", "a b", "a\n", "ä", &"x".repeat(256)] {
+            assert_eq!(check_id(bad).unwrap_err().to_string(), "invalid container ID format");
+        }
+        assert_eq!(check_id("").unwrap_err().to_string(), "container id cannot be empty");
+    }
+}

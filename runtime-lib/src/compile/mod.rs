@@ -1,0 +1,267 @@
+//! Compiling: config.json and the host's facts become a plan. Nothing here has effects.
+//!
+//! [`CHILD`] and [`HOST`] are the order of everything that happens, in one place; a file for each
+//! section of the specification says what a step is.
+
+mod capabilities;
+mod cgroup;
+pub(crate) mod cgroup_path;
+mod check;
+pub(crate) mod device_program;
+mod devices;
+mod hooks;
+pub(crate) mod mount_options;
+mod mounts;
+mod namespaces;
+mod paths;
+mod process;
+pub(crate) mod resources;
+mod root;
+mod seccomp;
+mod streams;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Linux, Process, Spec};
+use orlop_init::plan::{Message, Op};
+
+use crate::error::{Error, Field, Result};
+use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
+
+pub(crate) use capabilities::{CAPABILITIES, names as capability_names};
+pub(crate) use check::check_id;
+pub(crate) use mount_options::{attr, mount_options, propagation_name};
+pub(crate) use namespaces::name as namespace_name;
+pub(crate) use process::rlimit_name;
+
+/// The version of the runtime-spec that is implemented, and that hooks are told.
+pub(crate) const OCI_VERSION: &str = "1.3.0";
+
+/// What the caller asks for beside config.json.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) id: String,
+    /// Absolute.
+    pub(crate) bundle: PathBuf,
+    pub(crate) no_pivot: bool,
+    pub(crate) no_new_keyring: bool,
+    /// How many descriptors from 3 on the program inherits.
+    pub(crate) preserve_fds: u32,
+    /// Bit n: descriptor n of the program is the host's `/dev/null`.
+    pub(crate) null_streams: u8,
+    /// There is a socket for the terminal's master.
+    pub(crate) console_socket: bool,
+}
+
+/// What the plan depends on, of the host.
+#[derive(Debug, Clone)]
+pub(crate) struct HostFacts {
+    /// `/proc/sys/kernel/cap_last_cap`.
+    pub(crate) last_capability: u8,
+    /// The runtime's own cgroup, as `/user.slice/x`.
+    pub(crate) own_cgroup: String,
+    /// `/proc/kcore` is there.
+    pub(crate) kcore: bool,
+}
+
+/// One step of the order.
+type Section = fn(&Config<'_>, &mut Columns) -> Result<()>;
+
+/// What the init does, in this order.
+const CHILD: &[Section] = &[
+    namespaces::join,
+    namespaces::unshare_network,
+    namespaces::unshare_cgroup,
+    process::session_keyring,
+    namespaces::loopback,
+    root::host_propagation,
+    root::open,
+    mounts::mounts_and_sysctls,
+    devices::nodes,
+    devices::links,
+    hooks::wait_for_runtime_hooks,
+    hooks::create_container,
+    paths::masked,
+    paths::readonly,
+    root::pivot,
+    root::propagation,
+    process::create_cwd,
+    streams::terminal,
+    streams::reopen_null,
+    mounts::seal,
+    root::seal,
+    namespaces::hostname,
+    namespaces::domainname,
+    process::personality,
+    process::find_home,
+    process::umask,
+    process::no_new_privileges,
+    seccomp::while_privileged,
+    process::chdir,
+    capabilities::bounding,
+    process::groups,
+    process::user,
+    capabilities::sets,
+    process::chdir_again,
+    process::find_program,
+    seccomp::before_start,
+    ready,
+    hooks::start_container,
+    seccomp::after_hooks,
+    process::exec,
+];
+
+/// What the creator does meanwhile, in this order. All of it is done before the program starts:
+/// the creator releases the init, or returns from `create`, only after this and [`Message::Ready`].
+const HOST: &[Section] =
+    &[cgroup::limits, process::oom_score, process::rlimits, streams::owner, hooks::runtime];
+
+/// Decides everything that creating a container will do.
+///
+/// # Errors
+/// What config.json asks for and must not or cannot be done, naming the field.
+pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Plan> {
+    check_id(&request.id)?;
+    let config = Config::new(spec, request, facts)?;
+    let mut out = Columns::default();
+    check::unbuilt(&config, &mut out)?;
+    for section in CHILD.iter().chain(HOST) {
+        section(&config, &mut out)?;
+    }
+    seccomp::check(&out)?;
+    Ok(Plan {
+        id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        rootfs: config.rootfs.clone(),
+        clone_flags: config.namespaces.clone_flags(),
+        pid_namespace: config.namespaces.joined_pid()?,
+        own_pid_namespace: config.namespaces.own_pid(),
+        slots: out.slots,
+        child: out.child,
+        host: out.host,
+        cgroup: cgroup::path(&config)?,
+        poststart: hooks::poststart(&config)?,
+        poststop: hooks::poststop(&config)?,
+        annotations: annotations(spec),
+        preserve_fds: request.preserve_fds,
+        warnings: out.warnings,
+    })
+}
+
+/// The last the creator hears, and the first of `start`.
+fn ready(_config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    out.child("process", Op::Notify(Message::Ready));
+    out.child("process", Op::AwaitStart);
+    Ok(())
+}
+
+fn annotations(spec: &Spec) -> BTreeMap<String, String> {
+    let all = spec.annotations().iter().flatten();
+    all.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The input of every section: config.json with what more than one of them looks at.
+struct Config<'a> {
+    spec: &'a Spec,
+    process: &'a Process,
+    linux: Option<&'a Linux>,
+    request: &'a Request,
+    facts: &'a HostFacts,
+    /// Absolute.
+    rootfs: PathBuf,
+    namespaces: namespaces::Namespaces<'a>,
+    env: process::Environment<'a>,
+    /// A bind mount brings its own `/dev`: nothing is made in it.
+    dev_is_bound: bool,
+}
+
+impl<'a> Config<'a> {
+    fn new(spec: &'a Spec, request: &'a Request, facts: &'a HostFacts) -> Result<Self> {
+        check::version(spec)?;
+        let process = spec
+            .process()
+            .as_ref()
+            .ok_or_else(|| Error::config("process", "process property must not be empty"))?;
+        Ok(Self {
+            process,
+            linux: spec.linux().as_ref(),
+            request,
+            facts,
+            rootfs: root::path(spec, &request.bundle)?,
+            namespaces: namespaces::Namespaces::new(spec)?,
+            env: process::Environment::new(process)?,
+            dev_is_bound: mounts::binds_dev(spec),
+            spec,
+        })
+    }
+
+    fn nnp(&self) -> bool {
+        self.process.no_new_privileges().unwrap_or(false)
+    }
+}
+
+/// The output of every section.
+#[derive(Default)]
+struct Columns {
+    slots: Vec<Step<Slot>>,
+    child: Vec<Step<Op<Bytes>>>,
+    host: Vec<Step<HostOp>>,
+    warnings: Vec<(Field, String)>,
+    /// The filter that is loaded by one of the init's operations.
+    filter: Option<crate::seccomp::Filter>,
+}
+
+impl Columns {
+    fn child(&mut self, field: impl Into<Field>, op: Op<Bytes>) {
+        self.child.push(Step { op, field: field.into() });
+    }
+
+    fn host(&mut self, field: impl Into<Field>, op: HostOp) {
+        self.host.push(Step { op, field: field.into() });
+    }
+
+    /// Adds a descriptor that the init inherits, and gives its number.
+    fn slot(&mut self, field: impl Into<Field>, slot: Slot) -> Result<u16> {
+        let number =
+            u16::try_from(self.slots.len()).map_err(|_| Error::bug("too many descriptors"))?;
+        self.slots.push(Step { op: slot, field: field.into() });
+        Ok(number)
+    }
+
+    fn warn(&mut self, field: impl Into<Field>, text: impl Into<String>) {
+        self.warnings.push((field.into(), text.into()));
+    }
+}
+
+/// The kernel's limit on a path with its NUL (PATH_MAX).
+const PATH_MAX: usize = 4096;
+
+/// A path for the kernel as it stands.
+fn kernel_path(path: impl AsRef<Path>, field: &str) -> Result<Bytes> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = path.as_ref().as_os_str().as_bytes();
+    if bytes.len() >= PATH_MAX {
+        return Err(Error::config(field.to_owned(), "is longer than a path may be (4095 bytes)"));
+    }
+    Bytes::c_string(bytes, field)
+}
+
+/// A path in the container, absolute, without `.`, `..` and doubled slashes.
+///
+/// `..` goes no higher than the root. Symbolic links are the init's matter: it resolves inside the root.
+fn clean(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut out = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => _ = out.pop(),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    out
+}

@@ -1,0 +1,323 @@
+//! `mounts`, in order, and the sysctls between them.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Mount, Spec};
+use orlop_init::plan::{Bind, Filesystem, Op, Special};
+
+use super::mount_options::{Options, attr};
+use super::{Columns, Config, check, clean, kernel_path, sysctl};
+use crate::error::{Error, Result};
+use crate::plan::Bytes;
+
+/// What may be mounted below `/proc`: files that tools like lxcfs provide.
+const BELOW_PROC: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// Filesystems without a disk. Their instance takes no `ro`, or shares it with the host's mounts.
+const PSEUDO: [&str; 20] = [
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "proc",
+    "pstore",
+    "ramfs",
+    "rpc_pipefs",
+    "securityfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+];
+
+/// One mount with what its fields say.
+struct Entry<'a> {
+    mount: &'a Mount,
+    field: String,
+    /// Cleaned.
+    target: PathBuf,
+    options: Options<'a>,
+}
+
+impl<'a> Entry<'a> {
+    fn read(index: usize, mount: &'a Mount) -> Self {
+        let options = Options::read(mount.options().as_deref().unwrap_or_default());
+        let field = format!("mounts[{index}]");
+        Self { mount, field, target: clean(mount.destination()), options }
+    }
+
+    fn error(&self, leaf: &str, text: impl Into<String>) -> Error {
+        Error::config(format!("{}.{leaf}", self.field), text.into())
+    }
+
+    fn target(&self) -> Result<Bytes> {
+        kernel_path(&self.target, &format!("{}.destination", self.field))
+    }
+
+    fn source(&self) -> Option<&Path> {
+        self.mount.source().as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// The filesystem's name; "cgroup" means version 2.
+    fn fstype(&self) -> Option<&str> {
+        match self.mount.typ().as_deref() {
+            None | Some("") => None,
+            Some("cgroup") => Some("cgroup2"),
+            known => known,
+        }
+    }
+}
+
+fn entries<'a>(spec: &'a Spec) -> impl Iterator<Item = Entry<'a>> {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    mounts.iter().enumerate().map(|(index, mount)| Entry::read(index, mount))
+}
+
+/// Whether a bind mount brings the container's `/dev`.
+pub(super) fn binds_dev(spec: &Spec) -> bool {
+    entries(spec).any(|entry| entry.options.bind.is_some() && entry.target == Path::new("/dev"))
+}
+
+/// The mounts; the sysctls follow the first proc mount through which they can be written, and end
+/// the list where there is none.
+pub(super) fn mounts_and_sysctls(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let mut procfs_wanted = !sysctl::writes(config)?.is_empty();
+    for entry in entries(config.spec) {
+        let mut op = compile(config, &entry, out)?;
+        let mut writable = false;
+        if procfs_wanted && let Op::Filesystem(filesystem) = &mut op {
+            writable = gives_procfs(filesystem);
+            if writable {
+                filesystem.special = filesystem.special.with(Special::PROCFS);
+            }
+        }
+        out.child(entry.field, op);
+        if writable {
+            sysctl::emit(config, out)?;
+            procfs_wanted = false;
+        }
+    }
+    if procfs_wanted {
+        sysctl::emit(config, out)?;
+    }
+    Ok(())
+}
+
+/// A writable procfs that hides nothing (`subset=pid` hides `sys`).
+fn gives_procfs(filesystem: &Filesystem<Bytes>) -> bool {
+    let Filesystem { fstype, options, attributes, .. } = filesystem;
+    fstype.0 == b"proc\0" && options.0.is_empty() && attributes & attr::RDONLY == 0
+}
+
+fn compile(config: &Config<'_>, entry: &Entry<'_>, out: &mut Columns) -> Result<Op<Bytes>> {
+    check_target(entry, out)?;
+    let options = &entry.options;
+    if let Some(index) = options.idmap {
+        return Err(check::not_built(format!("{}.options[{index}]", entry.field)));
+    }
+    let maps =
+        [("uidMappings", entry.mount.uid_mappings()), ("gidMappings", entry.mount.gid_mappings())];
+    for (leaf, map) in maps {
+        if map.as_ref().is_some_and(|map| !map.is_empty()) {
+            return Err(check::not_built(format!("{}.{leaf}", entry.field)));
+        }
+    }
+    if let Some(index) = options.silent {
+        out.warn(format!("{}.options[{index}]", entry.field), "silent has no effect");
+    }
+    check_proc(entry)?;
+    if options.remount {
+        remount(entry)
+    } else if let Some(recursive) = options.bind {
+        bind(config, entry, recursive, out)
+    } else {
+        filesystem(entry)
+    }
+}
+
+fn check_target(entry: &Entry<'_>, out: &mut Columns) -> Result<()> {
+    let text = entry.mount.destination();
+    if text.as_os_str().is_empty() {
+        return Err(entry.error("destination", "is empty"));
+    }
+    if !text.is_absolute() {
+        let warning = format!("{} is not absolute; it is taken relative to /", text.display());
+        out.warn(format!("{}.destination", entry.field), warning);
+    }
+    if entry.target == Path::new("/") && !entry.options.remount {
+        return Err(entry.error("destination", "must be below the container's root"));
+    }
+    Ok(())
+}
+
+/// What lies over or in `/proc` could feign the kernel's answers to the container's programs, and
+/// (CVE-2019-16884, CVE-2025-52881) to runtimes.
+fn check_proc(entry: &Entry<'_>) -> Result<()> {
+    if entry.options.remount || !entry.target.starts_with("/proc") {
+        return Ok(());
+    }
+    let shown = entry.target.display();
+    if entry.target == Path::new("/proc") {
+        let is_proc = match entry.options.bind {
+            Some(_) => entry.source() == Some(Path::new("/proc")),
+            None => entry.fstype() == Some("proc"),
+        };
+        if is_proc {
+            return Ok(());
+        }
+        let text = format!("\"{shown}\" cannot be mounted because it is not of type proc");
+        return Err(entry.error("destination", text));
+    }
+    if BELOW_PROC.iter().any(|path| entry.target == Path::new(path)) {
+        return Ok(());
+    }
+    let text = format!("\"{shown}\" cannot be mounted because it is inside /proc");
+    Err(entry.error("destination", text))
+}
+
+/// Refuses options that only a filesystem of its own could have.
+fn no_data(entry: &Entry<'_>, text: &str) -> Result<()> {
+    match entry.options.data.first() {
+        Some(option) => Err(entry.error("options", text).hint(format!("{option:?} is one"))),
+        None => Ok(()),
+    }
+}
+
+const BIND_DATA: &str = "bind mounts cannot have any filesystem-specific options applied";
+
+fn bind(
+    config: &Config<'_>,
+    entry: &Entry<'_>,
+    recursive: bool,
+    out: &mut Columns,
+) -> Result<Op<Bytes>> {
+    no_data(entry, BIND_DATA)?;
+    no_copy_up(entry)?;
+    for flag in &entry.options.flags {
+        let warning = format!("{flag} has no effect on a bind mount");
+        out.warn(format!("{}.options", entry.field), warning);
+    }
+    let Some(source) = entry.source() else {
+        return Err(entry.error("source", "a bind mount needs one"));
+    };
+    let source = config.request.bundle.join(source);
+    Ok(Op::Bind(Bind {
+        source: kernel_path(source, &format!("{}.source", entry.field))?,
+        target: entry.target()?,
+        recursive,
+        attributes: entry.options.of_bind(),
+        tree_attributes: entry.options.of_tree(),
+        propagation: Bytes::blob(entry.options.propagation.as_slice()),
+    }))
+}
+
+fn remount(entry: &Entry<'_>) -> Result<Op<Bytes>> {
+    no_data(
+        entry,
+        "a remount changes the mount only: options of the filesystem cannot be applied",
+    )?;
+    no_copy_up(entry)?;
+    if let Some(flag) = entry.options.flags.first() {
+        return Err(entry.error("options", format!("a remount cannot apply {flag:?}")));
+    }
+    if !entry.options.propagation.is_empty() {
+        return Err(entry.error("options", "a remount cannot change the propagation"));
+    }
+    Ok(Op::Remount {
+        target: entry.target()?,
+        attributes: entry.options.of_bind(),
+        tree_attributes: entry.options.of_tree(),
+    })
+}
+
+fn no_copy_up(entry: &Entry<'_>) -> Result<()> {
+    if entry.options.copy_up && (entry.options.bind.is_some() || entry.fstype() != Some("tmpfs")) {
+        return Err(entry.error("options", "tmpcopyup is for a mount of type tmpfs only"));
+    }
+    Ok(())
+}
+
+fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
+    let Some(fstype) = entry.fstype() else {
+        return Err(entry.error("type", "is missing, and the mount is no bind mount"));
+    };
+    if matches!(fstype, "bind" | "none") {
+        let text = format!("a mount of type {fstype:?} needs the option bind or rbind");
+        return Err(entry.error("options", text));
+    }
+    no_copy_up(entry)?;
+    if fstype == "cgroup2" {
+        // The kernel would apply them to the whole host.
+        no_data(entry, "a cgroup mount cannot have any filesystem-specific options applied")?;
+    }
+    let mut attributes = entry.options.of_new_mount();
+    let special = special(entry, fstype, attributes);
+    let mut options = entry.options.flags.clone();
+    if attributes & attr::RDONLY != 0 && !PSEUDO.contains(&fstype) {
+        options.push("ro");
+    }
+    options.extend(&entry.options.data);
+    if special.has(Special::SEAL) {
+        attributes &= !attr::RDONLY;
+    }
+    let source = match entry.source() {
+        Some(source) => kernel_path(source, &format!("{}.source", entry.field))?,
+        None => Bytes::default(),
+    };
+    Ok(Op::Filesystem(Filesystem {
+        fstype: Bytes::c_string(fstype, &format!("{}.type", entry.field))?,
+        source,
+        target: entry.target()?,
+        options: Bytes::list(options, &format!("{}.options", entry.field))?,
+        attributes,
+        propagation: Bytes::blob(entry.options.propagation.as_slice()),
+        special,
+    }))
+}
+
+fn special(entry: &Entry<'_>, fstype: &str, attributes: u64) -> Special {
+    let mut special = Special::default();
+    let mut add = |when, bit| {
+        if when {
+            special = special.with(bit);
+        }
+    };
+    let memory = matches!(fstype, "tmpfs" | "ramfs");
+    let late = memory || entry.target == Path::new("/dev");
+    add(late && attributes & attr::RDONLY != 0, Special::SEAL);
+    add(entry.options.copy_up, Special::COPY_UP);
+    let mode_given = entry.options.data.iter().any(|option| option.starts_with("mode="));
+    add(fstype == "tmpfs" && !mode_given, Special::MODE_OF_TARGET);
+    add(matches!(fstype, "proc" | "sysfs"), Special::PLAIN_TARGET);
+    special
+}
+
+/// Turns those read-only that took mountpoints, devices and hooks' files until now.
+pub(super) fn seal(_config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let sealed = out
+        .child
+        .iter()
+        .find(|step| matches!(&step.op, Op::Filesystem(new) if new.special.has(Special::SEAL)));
+    if let Some(field) = sealed.map(|step| step.field.clone()) {
+        out.child(field, Op::SealMounts);
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! `process`: who runs what, where, with which limits. (Streams and capabilities have files of their own.)
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimitType, Process};
+use orlop_init::plan::Op;
+
+use super::{Columns, Config, clean, kernel_path};
+use crate::error::{Error, Result};
+use crate::plan::{Bytes, HostOp};
+
+/// `process.env`, checked, without duplicates.
+pub(super) struct Environment<'a> {
+    /// The last entry of each name, in the order of those.
+    entries: Vec<&'a str>,
+    home: bool,
+}
+
+impl<'a> Environment<'a> {
+    pub(super) fn new(process: &'a Process) -> Result<Self> {
+        let all = process.env().as_deref().unwrap_or_default();
+        for (index, entry) in all.iter().enumerate() {
+            check_variable(entry, &format!("process.env[{index}]"))?;
+        }
+        let mut seen = HashSet::new();
+        let name = |entry: &'a str| entry.split_once('=').map_or(entry, |(name, _)| name);
+        let mut entries: Vec<&str> =
+            all.iter().rev().map(String::as_str).filter(|entry| seen.insert(name(entry))).collect();
+        entries.reverse();
+        // An empty HOME counts as none, and is found in the container.
+        entries.retain(|entry| *entry != "HOME=");
+        let home = entries.iter().any(|entry| entry.starts_with("HOME="));
+        Ok(Self { entries, home })
+    }
+
+    pub(super) fn entries(&self) -> &[&'a str] {
+        &self.entries
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        let value = |entry: &&'a str| entry.strip_prefix(name)?.strip_prefix('=');
+        self.entries.iter().find_map(value)
+    }
+}
+
+/// A variable of an environment, `NAME=value`.
+pub(super) fn check_variable(entry: &str, field: &str) -> Result<()> {
+    let error = |text: &str| {
+        Err(Error::config(field.to_owned(), format!("invalid environment variable: {text}")))
+    };
+    match entry.split_once('=') {
+        None => error("missing '='"),
+        Some(("", _)) => error("name cannot be empty"),
+        Some((name, _)) if entry.contains('\0') => {
+            error(&format!("{name:?} contains nul byte (\\x00)"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// A user or group id; the highest means "no change" to the kernel, never a user.
+pub(super) fn check_id(id: u32, field: &str) -> Result<()> {
+    if id == u32::MAX {
+        return Err(Error::config(field.to_owned(), format!("{id} (-1) is not an id")));
+    }
+    Ok(())
+}
+
+/// A session keyring of the container's own, so that it cannot reach the caller's keys.
+pub(super) fn session_keyring(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if !config.request.no_new_keyring {
+        let name = Bytes::c_string(format!("_ses.{}", config.request.id), "process")?;
+        out.child("process", Op::SessionKeyring { name });
+    }
+    Ok(())
+}
+
+/// `process.cwd`, checked.
+fn cwd(config: &Config<'_>) -> Result<Bytes> {
+    let path = config.process.cwd();
+    if path.as_os_str().is_empty() {
+        return Err(Error::config("process.cwd", "Cwd property must not be empty"));
+    }
+    if !path.is_absolute() {
+        let hint = format!("{} is not", path.display());
+        return Err(Error::config("process.cwd", "Cwd must be an absolute path").hint(hint));
+    }
+    kernel_path(path, "process.cwd")
+}
+
+pub(super) fn create_cwd(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let path = cwd(config)?;
+    if clean(config.process.cwd()) != Path::new("/") {
+        out.child("process.cwd", Op::CreateCwd { path });
+    }
+    Ok(())
+}
+
+pub(super) fn chdir(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    out.child("process.cwd", Op::Chdir { path: cwd(config)? });
+    Ok(())
+}
+
+pub(super) fn chdir_again(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    out.child("process.cwd", Op::ChdirAgain { path: cwd(config)? });
+    Ok(())
+}
+
+/// `linux.personality`.
+pub(super) fn personality(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let Some(personality) = config.linux.and_then(|linux| linux.personality().as_ref()) else {
+        return Ok(());
+    };
+    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        // The specification defines none yet.
+        return Err(Error::unsupported("linux.personality.flags", "no flag is known"));
+    }
+    // PER_LINUX and PER_LINUX32 of <sys/personality.h>.
+    let persona = match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    };
+    out.child("linux.personality", Op::Personality { persona });
+    Ok(())
+}
+
+pub(super) fn find_home(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if !config.env.home {
+        out.child("process.env", Op::FindHome { uid: config.process.user().uid() });
+    }
+    Ok(())
+}
+
+pub(super) fn umask(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let mask = config.process.user().umask().unwrap_or(0o022);
+    if mask > 0o777 {
+        let text = format!("{mask:#o} has more than permission bits (0 to 0o777)");
+        return Err(Error::config("process.user.umask", text));
+    }
+    out.child("process.user.umask", Op::Umask { mask });
+    Ok(())
+}
+
+pub(super) fn no_new_privileges(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.nnp() {
+        out.child("process.noNewPrivileges", Op::NoNewPrivileges);
+    }
+    Ok(())
+}
+
+/// setgroups(2) even without groups: those of the caller must not stay.
+pub(super) fn groups(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    /// NGROUPS_MAX of the kernel.
+    const MOST: usize = 65536;
+    const FIELD: &str = "process.user.additionalGids";
+    let gids = config.process.user().additional_gids().as_deref().unwrap_or_default();
+    if gids.len() > MOST {
+        return Err(Error::config(FIELD, format!("has more than {MOST} groups")));
+    }
+    for (index, gid) in gids.iter().enumerate() {
+        check_id(*gid, &format!("{FIELD}[{index}]"))?;
+    }
+    let bytes: Vec<u8> = gids.iter().flat_map(|gid| gid.to_le_bytes()).collect();
+    out.child(FIELD, Op::Groups { gids: Bytes::blob(bytes) });
+    Ok(())
+}
+
+pub(super) fn user(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let user = config.process.user();
+    let (uid, gid) = (user.uid(), user.gid());
+    check_id(uid, "process.user.uid")?;
+    check_id(gid, "process.user.gid")?;
+    out.child("process.user", Op::User { uid, gid });
+    Ok(())
+}
+
+fn args<'a>(config: &Config<'a>) -> Result<&'a [String]> {
+    match config.process.args().as_deref() {
+        None | Some([]) => Err(Error::config("process.args", "args must not be empty")),
+        Some(args) => Ok(args),
+    }
+}
+
+pub(super) fn find_program(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let name = args(config)?.first().map_or("", String::as_str);
+    let name = kernel_path(name, "process.args[0]")?;
+    let path = Bytes::blob(config.env.get("PATH").unwrap_or_default());
+    out.child("process.args[0]", Op::FindProgram { name, path });
+    Ok(())
+}
+
+pub(super) fn exec(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let args = Bytes::list(args(config)?, "process.args")?;
+    let env = Bytes::list(config.env.entries(), "process.env")?;
+    out.child("process.args", Op::Exec { args, env });
+    Ok(())
+}
+
+/// `process.oomScoreAdj`, by the creator: lowering it takes a privilege that the container may lack.
+pub(super) fn oom_score(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    const FIELD: &str = "process.oomScoreAdj";
+    let Some(score) = config.process.oom_score_adj() else { return Ok(()) };
+    if !(-1000..=1000).contains(&score) {
+        return Err(Error::config(FIELD, format!("{score} is not in -1000 to 1000")));
+    }
+    out.host(FIELD, HostOp::OomScoreAdj(score));
+    Ok(())
+}
+
+/// Numbers and names of `RLIMIT_*` (x86_64, aarch64, riscv64).
+const RLIMITS: [(PosixRlimitType, u32); 16] = {
+    use PosixRlimitType::*;
+    [
+        (RlimitCpu, 0),
+        (RlimitFsize, 1),
+        (RlimitData, 2),
+        (RlimitStack, 3),
+        (RlimitCore, 4),
+        (RlimitRss, 5),
+        (RlimitNproc, 6),
+        (RlimitNofile, 7),
+        (RlimitMemlock, 8),
+        (RlimitAs, 9),
+        (RlimitLocks, 10),
+        (RlimitSigpending, 11),
+        (RlimitMsgqueue, 12),
+        (RlimitNice, 13),
+        (RlimitRtprio, 14),
+        (RlimitRttime, 15),
+    ]
+};
+
+/// The name of a limit's number.
+pub(crate) fn rlimit_name(number: u32) -> String {
+    match RLIMITS.iter().find(|(_, known)| *known == number) {
+        Some((kind, _)) => kind.to_string(),
+        None => format!("RLIMIT {number}"),
+    }
+}
+
+/// `process.rlimits`, by the creator, with prlimit(2).
+pub(super) fn rlimits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let list = config.process.rlimits().as_deref().unwrap_or_default();
+    let mut seen = HashSet::new();
+    for (index, limit) in list.iter().enumerate() {
+        let field = format!("process.rlimits[{index}]");
+        let Some((_, resource)) = RLIMITS.iter().find(|(kind, _)| *kind == limit.typ()) else {
+            return Err(Error::bug("a limit without a number"));
+        };
+        if !seen.insert(*resource) {
+            let text = format!("a second {}", rlimit_name(*resource));
+            return Err(Error::config(format!("{field}.type"), text));
+        }
+        let (soft, hard) = (limit.soft(), limit.hard());
+        if soft > hard {
+            let text = format!("{soft} is above the hard limit, {hard}");
+            return Err(Error::config(format!("{field}.soft"), text));
+        }
+        out.host(field, HostOp::Rlimit { resource: *resource, soft, hard });
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! `root` and `linux.rootfsPropagation`.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use orlop_init::plan::{Op, propagation};
+
+use super::{Columns, Config, kernel_path};
+use crate::error::{Error, Result};
+
+const PROPAGATION: &str = "linux.rootfsPropagation";
+
+/// `root.path`, absolute.
+pub(super) fn path(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
+    let Some(root) = spec.root() else { return Err(Error::config("root", "is missing")) };
+    if root.path().as_os_str().is_empty() {
+        return Err(Error::config("root.path", "is empty"));
+    }
+    let path = bundle.join(root.path());
+    if !path.is_absolute() {
+        return Err(Error::bug("the bundle's path is not absolute"));
+    }
+    kernel_path(&path, "root.path")?;
+    Ok(path)
+}
+
+/// A change of propagation, of its name without the `r`.
+fn change(config: &Config<'_>) -> Result<Option<u8>> {
+    let text = config.linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    match super::mount_options::propagation_of(text) {
+        Some(change) => Ok(Some(change)),
+        None => Err(Error::config(PROPAGATION, format!("{text:?} is not a kind of propagation"))),
+    }
+}
+
+/// What the mounts that came with the new namespace do with the container's mounts and the host's.
+///
+/// Only `shared` keeps the container's mounts visible to the host, as asked. `slave` and `private`
+/// go for the whole tree even without `r`: a mount that stayed shared would carry the container's
+/// mounts out. `unbindable` would forbid cloning the root; it is set on the root alone, at the end.
+pub(super) fn host_propagation(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let asked = change(config)?;
+    let change = match asked.map(|change| (change & !propagation::RECURSIVE, change)) {
+        None => propagation::SLAVE | propagation::RECURSIVE,
+        Some((propagation::SHARED, change)) => change,
+        Some((propagation::SLAVE, _)) => propagation::SLAVE | propagation::RECURSIVE,
+        Some(_) => propagation::PRIVATE | propagation::RECURSIVE,
+    };
+    if config.request.no_pivot
+        && asked.is_some_and(|change| change & !propagation::RECURSIVE == propagation::PRIVATE)
+    {
+        return Err(Error::config(PROPAGATION, "a private root cannot be combined with no-pivot"));
+    }
+    out.child(PROPAGATION, Op::HostPropagation { change });
+    Ok(())
+}
+
+pub(super) fn open(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    out.child("root.path", Op::OpenRoot { path: kernel_path(&config.rootfs, "root.path")? });
+    Ok(())
+}
+
+pub(super) fn pivot(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    out.child("root", if config.request.no_pivot { Op::MoveRoot } else { Op::PivotRoot });
+    Ok(())
+}
+
+/// `linux.rootfsPropagation`, where it is not what the root has from [`host_propagation`] already.
+/// Only now: a shared or unbindable root could not be pivoted into.
+pub(super) fn propagation(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if let Some(change) = change(config)? {
+        out.child(PROPAGATION, Op::RootPropagation { change });
+    }
+    Ok(())
+}
+
+pub(super) fn seal(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let readonly = config.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
+    if readonly == Some(true) {
+        out.child("root.readonly", Op::SealRoot);
+    }
+    Ok(())
+}

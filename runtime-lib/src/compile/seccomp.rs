@@ -1,0 +1,108 @@
+//! `linux.seccomp`: when the filter is loaded, and that the init survives it.
+
+use orlop_init::plan::Op;
+
+use super::{Columns, Config, hooks};
+use crate::error::{Error, Result};
+use crate::plan::Bytes;
+use crate::seccomp::{Call, compile};
+
+const FIELD: &str = "linux.seccomp";
+
+fn load(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if let Some(profile) = config.linux.and_then(|linux| linux.seccomp().as_ref()) {
+        let filter = compile(profile, FIELD)?;
+        let program = Bytes::blob(filter.to_bytes());
+        out.child(FIELD, Op::Seccomp { flags: filter.flags, program });
+        out.filter = Some(filter);
+    }
+    Ok(())
+}
+
+/// Without `noNewPrivileges` loading takes CAP_SYS_ADMIN: before it is dropped.
+pub(super) fn while_privileged(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.nnp() { Ok(()) } else { load(config, out) }
+}
+
+/// With `noNewPrivileges` the filter comes last, so that it may deny what the init needs.
+pub(super) fn before_start(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.nnp() && !hooks::run_at_start(config) { load(config, out) } else { Ok(()) }
+}
+
+/// Hooks of `startContainer` are not the program that the filter is for.
+pub(super) fn after_hooks(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.nnp() && hooks::run_at_start(config) { load(config, out) } else { Ok(()) }
+}
+
+/// A system call of the init, with its first argument where that is always the same.
+type Need = (&'static str, libc::c_long, u64);
+
+/// The system calls that the init makes for an operation that may follow the filter. The init
+/// keeps to it: a call that is not here is not made after [`Op::Seccomp`].
+fn calls_of(op: &Op<Bytes>) -> Result<&'static [Need]> {
+    const CHDIR: Need = ("chdir", libc::SYS_chdir, 0);
+    const WRITE: Need = ("write", libc::SYS_write, 0);
+    const KEEP_CAPS: Need = ("prctl", libc::SYS_prctl, 8);
+    const DROP_BOUNDING: Need = ("prctl", libc::SYS_prctl, 24);
+    const AMBIENT: Need = ("prctl", libc::SYS_prctl, 47);
+    /// `CLONE_VM | CLONE_VFORK | SIGCHLD`.
+    const VFORK: u64 = 0x4111;
+    Ok(match op {
+        Op::Seccomp { .. } => &[],
+        Op::Chdir { .. } => &[CHDIR],
+        Op::ChdirAgain { .. } => &[CHDIR, ("getcwd", libc::SYS_getcwd, 0)],
+        Op::BoundingSet { .. } => &[DROP_BOUNDING],
+        Op::Groups { .. } => &[("setgroups", libc::SYS_setgroups, 0)],
+        Op::User { .. } => &[
+            KEEP_CAPS,
+            ("setresgid", libc::SYS_setresgid, 0),
+            ("setresuid", libc::SYS_setresuid, 0),
+        ],
+        Op::Capabilities(_) => &[("capset", libc::SYS_capset, 0), AMBIENT],
+        Op::FindProgram { .. } => {
+            &[("newfstatat", libc::SYS_newfstatat, 0), ("faccessat2", libc::SYS_faccessat2, 0)]
+        }
+        Op::Notify(_) => &[WRITE],
+        Op::AwaitStart | Op::Await(_) => &[("read", libc::SYS_read, 0)],
+        Op::RunHook(_) => &[
+            ("memfd_create", libc::SYS_memfd_create, 0),
+            WRITE,
+            ("lseek", libc::SYS_lseek, 0),
+            ("pipe2", libc::SYS_pipe2, 0),
+            ("clone", libc::SYS_clone, VFORK),
+            ("dup3", libc::SYS_dup3, 0),
+            ("execve", libc::SYS_execve, 0),
+            ("ppoll", libc::SYS_ppoll, 0),
+            ("read", libc::SYS_read, 0),
+            ("wait4", libc::SYS_wait4, 0),
+            ("kill", libc::SYS_kill, 0),
+            ("close", libc::SYS_close, 0),
+        ],
+        Op::Exec { .. } => &[
+            ("execve", libc::SYS_execve, 0),
+            // Its failure is told on the standard error output and by the exit code.
+            WRITE,
+            ("exit_group", libc::SYS_exit_group, 0),
+        ],
+        _ => return Err(Error::bug("an operation after the seccomp filter has no list of calls")),
+    })
+}
+
+/// Refuses a filter under which the init could not get to the program: it would be killed, or its
+/// errors would be lost.
+pub(super) fn check(out: &Columns) -> Result<()> {
+    let Some(filter) = &out.filter else { return Ok(()) };
+    let after = out.child.iter().map(|step| &step.op);
+    let after = after.skip_while(|op| !matches!(op, Op::Seccomp { .. }));
+    let mut calls: Vec<Call<'_>> = Vec::new();
+    for op in after {
+        for &(name, number, first) in calls_of(op)? {
+            let number = u32::try_from(number).map_err(|_| Error::bug("a negative call"))?;
+            let call = Call { name, number, args: [first, 0, 0, 0, 0, 0] };
+            if !calls.contains(&call) {
+                calls.push(call);
+            }
+        }
+    }
+    filter.check_allows(&calls, FIELD)
+}

@@ -1,0 +1,217 @@
+//! Plans compared with the files in `tests/golden`; `UPDATE_GOLDEN=1` writes them anew.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Request, patched, plan_for, request};
+
+fn check(name: &str, config: &Value, request: &Request) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    let text = plan_for(config, request).unwrap().to_text();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        text == known,
+        "the plan {name} has changed; look at it, then run with UPDATE_GOLDEN=1:\n{text}"
+    );
+}
+
+fn of_patch(name: &str, patch: &Value) {
+    check(name, &patched(patch), &request());
+}
+
+fn of_engine(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{name}.json"));
+    let config = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    check(name, &config, &request());
+}
+
+#[test]
+fn docker_containerd_and_podman() {
+    for name in ["docker", "containerd", "podman"] {
+        of_engine(name);
+    }
+}
+
+#[test]
+fn the_least_container() {
+    of_patch("minimal", &json!({}));
+}
+
+#[test]
+fn namespaces_new_and_joined() {
+    of_patch(
+        "namespaces",
+        &json!({"linux": {"namespaces": [
+            {"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}, {"type": "uts"},
+            {"type": "network", "path": "/run/netns/a"}, {"type": "ipc", "path": "/proc/7/ns/ipc"},
+            {"type": "cgroup"}], "sysctl": {"net.ipv4.ip_forward": "1"}},
+            "hostname": "h", "domainname": "d.example"}),
+    );
+}
+
+#[test]
+fn root_read_only_and_shared() {
+    of_patch(
+        "root",
+        &json!({"root": {"path": "/images/a b", "readonly": true},
+            "linux": {"rootfsPropagation": "rshared"}}),
+    );
+    let mut request = request();
+    request.no_pivot = true;
+    request.no_new_keyring = true;
+    request.preserve_fds = 2;
+    request.null_streams = 0b001;
+    let config = patched(&json!({"linux": {"rootfsPropagation": "unbindable"}}));
+    check("request", &config, &request);
+}
+
+#[test]
+fn mounts_of_every_kind() {
+    of_patch(
+        "mounts",
+        &json!({"mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "ro", "mode=755", "size=65536k"]},
+            {"destination": "/sys", "type": "sysfs", "options": ["ro"]},
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rprivate", "relatime", "ro"]},
+            {"destination": "/tmp", "type": "tmpfs", "options": ["tmpcopyup"]},
+            {"destination": "/disk", "type": "ext4", "source": "/dev/vdb", "options": ["ro", "sync", "data=ordered", "noatime"]},
+            {"destination": "/bind", "source": "volume", "options": ["rbind", "rro", "rslave"]},
+            {"destination": "relative/../x", "type": "none", "source": "/srv", "options": ["bind", "ro", "nosuid", "shared"]},
+            {"destination": "/inherit", "type": "bind", "source": "/srv", "options": ["rbind", "rprivate"]},
+            {"destination": "/clear", "type": "bind", "source": "/srv", "options": ["bind", "rw"]},
+            {"destination": "/sys", "options": ["remount", "rw", "nosuid"]}
+        ]}),
+    );
+}
+
+#[test]
+fn sysctls_follow_the_first_writable_proc() {
+    let patch = |options: Value| {
+        json!({"mounts": [
+            {"destination": "/proc", "type": "proc", "options": options},
+            {"destination": "/tmp", "type": "tmpfs", "options": ["mode=1777"]}],
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}, {"type": "ipc"}],
+                "sysctl": {"net/ipv4/conf/eth0.1/forwarding": "1", "kernel.msgmax": "65536"}}})
+    };
+    of_patch("sysctl", &patch(json!(["nosuid"])));
+    of_patch("sysctl-own-handle", &patch(json!(["subset=pid"])));
+}
+
+#[test]
+fn devices() {
+    of_patch(
+        "devices",
+        &json!({"linux": {"devices": [
+            {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o600, "uid": 1, "gid": 2},
+            {"path": "/dev/null", "type": "u", "major": 1, "minor": 3, "fileMode": 0o620},
+            {"path": "/run/pipe", "type": "p"},
+            {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2},
+            {"path": "/dev/sda", "type": "b", "major": 8, "minor": 0}]}}),
+    );
+    of_patch(
+        "devices-bound",
+        &json!({"mounts": [{"destination": "/dev/", "source": "/dev", "options": ["rbind"]}],
+            "linux": {"devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]}}),
+    );
+}
+
+#[test]
+fn masked_and_readonly_paths() {
+    of_patch(
+        "paths",
+        &json!({"linux": {"maskedPaths": ["/proc/kcore", "/proc/../sys//firmware", "/sys/firmware"],
+            "readonlyPaths": ["/proc/sys"]}}),
+    );
+}
+
+#[test]
+fn hooks_of_every_stage() {
+    let hook = |name: &str| json!([{"path": format!("/hooks/{name}"), "args": [name, "a b"], "env": ["K=v"], "timeout": 5}]);
+    of_patch(
+        "hooks",
+        &json!({"hooks": {"prestart": hook("prestart"), "createRuntime": hook("createRuntime"),
+            "createContainer": hook("createContainer"), "startContainer": [{"path": "/bin/hook"}],
+            "poststart": hook("poststart"), "poststop": hook("poststop")},
+            "annotations": {"b": "\"2\"", "a": "1"}, "process": {"env": ["A=1"]}}),
+    );
+}
+
+#[test]
+fn process() {
+    of_patch(
+        "process",
+        &json!({"process": {
+            "user": {"uid": 1000, "gid": 100, "umask": 0o077, "additionalGids": [5, 6]},
+            "cwd": "/srv/app", "args": ["sh", "-c", "echo \"$A\""],
+            "env": ["A=1", "PATH=/bin", "HOME=", "A=2"],
+            "capabilities": {"bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"],
+                "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"],
+                "ambient": ["CAP_KILL", "CAP_CHOWN", "CAP_NEW"]},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 20},
+                {"type": "RLIMIT_CORE", "soft": 0, "hard": 18_446_744_073_709_551_615_u64}],
+            "noNewPrivileges": true, "oomScoreAdj": -500},
+            "linux": {"personality": {"domain": "LINUX32"}}}),
+    );
+}
+
+#[test]
+fn terminal() {
+    let mut request = request();
+    request.console_socket = true;
+    request.null_streams = 0b111;
+    let config = patched(&json!({"process": {"terminal": true,
+        "consoleSize": {"height": 25, "width": 80}, "user": {"uid": 1000, "gid": 0}}}));
+    check("terminal", &config, &request);
+}
+
+/// The filter before the privileges go, last of all, and behind the hooks.
+#[test]
+fn seccomp() {
+    let patch = |nnp: bool, hooks: Value| {
+        json!({"process": {"noNewPrivileges": nnp}, "hooks": {"startContainer": hooks},
+            "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "flags": [],
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}}})
+    };
+    of_patch("seccomp", &patch(false, json!([])));
+    of_patch("seccomp-nnp", &patch(true, json!([])));
+    of_patch("seccomp-nnp-hooks", &patch(true, json!([{"path": "/hook"}])));
+}
+
+#[test]
+fn resources() {
+    of_patch(
+        "resources",
+        &json!({"linux": {"cgroupsPath": "a/b", "resources": {
+            "devices": [{"allow": false, "access": "rwm"}],
+            "memory": {"limit": 1_048_576, "reservation": 65536, "swap": 2_097_152},
+            "cpu": {"shares": 1024, "quota": 5000, "period": 10000, "burst": 100, "idle": 0,
+                "cpus": "0-1", "mems": "0"},
+            "pids": {"limit": 32}, "blockIO": {"weight": 100},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 2_097_152}],
+            "rdma": {"mlx5_0": {"hcaHandles": 3}}, "unified": {"memory.high": "100000"}}}}),
+    );
+}
+
+#[test]
+fn json_has_the_same_rows_as_the_text() {
+    let plan = plan_for(
+        &patched(&json!({"hostname": "h", "linux": {"namespaces":
+        [{"type": "mount"}, {"type": "uts"}]}})),
+        &request(),
+    )
+    .unwrap();
+    let all = plan.to_json();
+    assert_eq!(all["id"], "c1");
+    let rows: usize = ["plan", "child", "host", "later", "warnings"]
+        .iter()
+        .map(|key| all[key].as_array().unwrap().len())
+        .sum();
+    assert_eq!(rows, plan.to_text().lines().count());
+    let hostname = json!({"operation": "hostname", "object": "h", "field": "hostname"});
+    assert!(all["child"].as_array().unwrap().contains(&hostname));
+}

@@ -1,0 +1,74 @@
+//! Plans as texts, broken configurations, and the proof that no field is passed over.
+
+mod broken;
+mod fields;
+mod golden;
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{HostFacts, Request, compile};
+use crate::error::Result;
+use crate::plan::Plan;
+
+fn request() -> Request {
+    Request {
+        id: "c1".to_owned(),
+        bundle: PathBuf::from("/bundle"),
+        no_pivot: false,
+        no_new_keyring: false,
+        preserve_fds: 0,
+        null_streams: 0,
+        console_socket: false,
+    }
+}
+
+fn facts() -> HostFacts {
+    HostFacts { last_capability: 40, own_cgroup: "/user.slice/session".to_owned(), kcore: true }
+}
+
+/// The least that is a container.
+fn base() -> Value {
+    json!({
+        "ociVersion": "1.3.0",
+        "root": {"path": "rootfs"},
+        "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["/bin/true"]},
+        "linux": {"namespaces": [{"type": "mount"}]}
+    })
+}
+
+/// `base` with what is in `patch`: objects are merged, all else is replaced, null removes.
+fn patched(patch: &Value) -> Value {
+    let mut config = base();
+    merge(&mut config, patch);
+    config
+}
+
+fn merge(into: &mut Value, patch: &Value) {
+    let (Some(map), Some(patch)) = (into.as_object_mut(), patch.as_object()) else {
+        *into = patch.clone();
+        return;
+    };
+    for (key, value) in patch {
+        if value.is_null() {
+            map.remove(key);
+        } else {
+            merge(map.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// Reads and compiles a configuration as a file would be; the reader's warnings come first.
+fn plan_for(config: &Value, request: &Request) -> Result<Plan> {
+    let bytes = serde_json::to_vec(config).unwrap();
+    let (spec, mut warnings) = crate::bundle::parse(&bytes)?;
+    let mut plan = compile(&spec, request, &facts())?;
+    warnings.append(&mut plan.warnings);
+    plan.warnings = warnings;
+    Ok(plan)
+}
+
+fn plan(config: &Value) -> Result<Plan> {
+    plan_for(config, &request())
+}

@@ -1,0 +1,402 @@
+//! Creating a container: from a bundle to an init that waits for `start`, or to a running program.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use orlop_init::plan::Message;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::compile::{HostFacts, Request, compile};
+use crate::container::Container;
+use crate::error::{Error, ErrorKind, Field, Result};
+use crate::host;
+use crate::plan::Plan;
+use crate::state::{DEFAULT_ROOT, Record, StateDirectory};
+use crate::supervise::{Init, Late, Launch, Target, awaits_ready, execute};
+
+/// The standard streams of a container without a terminal.
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// Those of the calling process.
+    Inherit,
+    /// `/dev/null` for each.
+    #[default]
+    Null,
+    /// These: standard input, output, error.
+    Descriptors([OwnedFd; 3]),
+}
+
+/// What a new container needs; made by [`Container::builder`].
+#[derive(Debug)]
+pub struct Builder {
+    id: String,
+    bundle: Bundle,
+    state_root: PathBuf,
+    stdio: Stdio,
+    console_socket: Option<OwnedFd>,
+    preserve_fds: u32,
+    hook_environment: Vec<String>,
+    no_pivot: bool,
+    no_new_keyring: bool,
+    init_file: Option<PathBuf>,
+}
+
+/// What a successful creation leaves to the handle.
+#[derive(Debug)]
+pub(crate) struct Creation {
+    pub(crate) record: Record,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) hook_environment: Vec<String>,
+    pub(crate) warnings: Vec<(Field, String)>,
+}
+
+/// How the program is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Release {
+    /// Later, by anybody who can open the fifo.
+    Fifo,
+    /// At once, by the creator.
+    AtOnce,
+}
+
+impl Builder {
+    pub(crate) fn new(id: String, bundle: Bundle) -> Self {
+        Self {
+            id,
+            bundle,
+            state_root: PathBuf::from(DEFAULT_ROOT),
+            stdio: Stdio::default(),
+            console_socket: None,
+            preserve_fds: 0,
+            hook_environment: Vec::new(),
+            no_pivot: false,
+            no_new_keyring: false,
+            init_file: None,
+        }
+    }
+
+    /// Directory of all containers' state; `/run/orlop` unless set. It is created with mode 0700
+    /// when it is missing.
+    #[must_use]
+    pub fn state_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.state_root = root.into();
+        self
+    }
+
+    /// The standard streams; [`Stdio::Null`] unless set. With `process.terminal` they are the
+    /// terminal.
+    #[must_use]
+    pub fn stdio(mut self, stdio: Stdio) -> Self {
+        self.stdio = stdio;
+        self
+    }
+
+    /// A connected `AF_UNIX` stream socket that takes the master of the container's terminal.
+    #[must_use]
+    pub fn console_socket(mut self, socket: OwnedFd) -> Self {
+        self.console_socket = Some(socket);
+        self
+    }
+
+    /// How many of the caller's descriptors from 3 on the program inherits under the same numbers.
+    #[must_use]
+    pub fn preserve_fds(mut self, count: u32) -> Self {
+        self.preserve_fds = count;
+        self
+    }
+
+    /// Environment (`KEY=value`) of hooks in the runtime's namespaces that name none of their own;
+    /// empty unless set.
+    #[must_use]
+    pub fn hook_environment(mut self, environment: Vec<String>) -> Self {
+        self.hook_environment = environment;
+        self
+    }
+
+    /// Moves the root over `/` instead of pivot_root(2), which a ramdisk as the host's root forbids.
+    #[must_use]
+    pub fn no_pivot(mut self, yes: bool) -> Self {
+        self.no_pivot = yes;
+        self
+    }
+
+    /// Keeps the caller's session keyring.
+    #[must_use]
+    pub fn no_new_keyring(mut self, yes: bool) -> Self {
+        self.no_new_keyring = yes;
+        self
+    }
+
+    /// An installed `orlop-init` to execute where the host forbids executing memfds.
+    #[must_use]
+    pub fn init_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.init_file = Some(path.into());
+        self
+    }
+
+    /// What creating would do, without doing it; a terminal's console socket may be missing.
+    ///
+    /// # Errors
+    /// What is wrong with config.json, naming the field.
+    pub fn plan(&self) -> Result<Plan> {
+        self.compile(Streams::open(&self.stdio)?.null, true)
+    }
+
+    fn compile(&self, null_streams: u8, console_socket: bool) -> Result<Plan> {
+        crate::compile::check_id(&self.id)?;
+        let spec = &self.bundle.spec;
+        let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+        let absolute = cgroups_path.is_some_and(|path| path.is_absolute());
+        let facts = HostFacts::probe(!absolute)?;
+        let request = Request {
+            id: self.id.clone(),
+            bundle: self.bundle.directory.clone(),
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+            null_streams,
+            console_socket,
+        };
+        let mut plan = compile(spec, &request, &facts)?;
+        plan.warnings.extend(self.bundle.warnings.iter().cloned());
+        Ok(plan)
+    }
+
+    /// Creates the container: all but its program is there afterwards, waiting for
+    /// [`Container::start`] by this process or any other.
+    ///
+    /// # Errors
+    /// Naming the field; nothing is left behind.
+    pub fn create(self) -> Result<Container> {
+        self.execute(Release::Fifo)
+    }
+
+    /// Creates and starts in one step, cheaper than both.
+    ///
+    /// # Errors
+    /// As [`Builder::create`] and [`Container::start`]; nothing is left behind.
+    pub fn run(self) -> Result<Container> {
+        self.execute(Release::AtOnce)
+    }
+
+    fn execute(self, release: Release) -> Result<Container> {
+        let streams = Streams::open(&self.stdio)?;
+        let plan = self.compile(streams.null, self.console_socket.is_some())?;
+        check_cgroup_unused(&plan)?;
+        let directory = StateDirectory::create(&self.state_root, &self.id)?;
+        let mut record = intent(&plan);
+        let attempt = self.attempt(&plan, &directory, &mut record, &streams, release);
+        match attempt {
+            Ok(pidfd) => {
+                let creation = Creation {
+                    record,
+                    pidfd,
+                    hook_environment: self.hook_environment,
+                    warnings: plan.warnings,
+                };
+                let container = Container::created(directory, creation);
+                if release == Release::AtOnce
+                    && let Err(error) = container.run_poststart()
+                {
+                    let mut container = container;
+                    let _first_error_counts = container.delete(true);
+                    return Err(error);
+                }
+                Ok(container)
+            }
+            Err(error) => {
+                let mut failed = Container::from_record(directory, record);
+                failed.hook_environment = self.hook_environment;
+                let _first_error_counts = failed.destroy(false);
+                Err(error)
+            }
+        }
+    }
+
+    /// Everything that has effects. What a failure leaves is cleaned up by the caller, but for the
+    /// init, which is gone when this returns an error.
+    fn attempt(
+        &self,
+        plan: &Plan,
+        directory: &StateDirectory,
+        record: &mut Record,
+        streams: &Streams<'_>,
+        release: Release,
+    ) -> Result<OwnedFd> {
+        directory.write_intent(record)?;
+        let cgroup = Cgroup::create(&plan.cgroup.op)?;
+        let progress = directory.create_progress()?;
+        let start = match release {
+            Release::Fifo => Some(directory.create_fifo()?),
+            Release::AtOnce => None,
+        };
+        let console_socket = self.console_socket.as_ref().map(duplicate).transpose()?;
+        let launch = Launch {
+            init_file: self.init_file.as_deref(),
+            cgroup: &cgroup,
+            progress,
+            start,
+            streams: streams.replaced(),
+            console_socket,
+        };
+        let init = Init::spawn(plan, launch)?;
+        let target = Target {
+            init: &init,
+            cgroup: &cgroup,
+            streams: streams.all(),
+            null_streams: streams.null,
+            hook_environment: &self.hook_environment,
+        };
+        let result = finish(plan, &target, directory, record, release);
+        if result.is_err() {
+            init.destroy();
+        }
+        result.map(|()| init.pidfd)
+    }
+}
+
+/// The creator's column, up to a container that is created and recorded, or runs.
+fn finish(
+    plan: &Plan,
+    target: &Target<'_>,
+    directory: &StateDirectory,
+    record: &mut Record,
+    release: Release,
+) -> Result<()> {
+    execute(plan, target)?;
+    if !awaits_ready(plan) {
+        target.init.wait_for(plan, Message::Ready)?;
+    }
+    record.pid = target.init.pid;
+    let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");
+    record.start_time = host::start_time(record.pid)?.ok_or_else(ended)?;
+    record.created = host::now();
+    directory.write_record(record)?;
+    match release {
+        Release::Fifo => Ok(()),
+        Release::AtOnce => target.init.start(plan),
+    }
+}
+
+/// What is recorded before the first effect.
+fn intent(plan: &Plan) -> Record {
+    Record {
+        id: plan.id.clone(),
+        bundle: plan.bundle.clone(),
+        rootfs: plan.rootfs.clone(),
+        cgroup: plan.cgroup.op.clone(),
+        pid: 0,
+        start_time: 0,
+        created: String::new(),
+        annotations: plan.annotations.clone(),
+        own_pid_namespace: plan.own_pid_namespace,
+        poststart: plan.poststart.clone(),
+        poststop: plan.poststop.clone(),
+        late: Late::of(plan),
+    }
+}
+
+/// Refuses a cgroup with processes before the intent names it: whoever cleans up after the intent
+/// kills what is in it.
+fn check_cgroup_unused(plan: &Plan) -> Result<()> {
+    let Some(cgroup) = Cgroup::open(&plan.cgroup.op)? else {
+        return Ok(());
+    };
+    let count = cgroup.pids()?.len();
+    if count == 0 {
+        return Ok(());
+    }
+    let message = format!("container's cgroup is not empty: {count} process(es) found");
+    Err(Error::new(ErrorKind::InvalidState, message).at(plan.cgroup.field.clone()))
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3)
+        .map_err(|errno| Error::sys("cannot duplicate the console socket", errno))
+}
+
+/// The standard streams, opened.
+struct Streams<'a> {
+    /// `/dev/null`, where it is needed.
+    null_file: Option<OwnedFd>,
+    given: Given<'a>,
+    /// Bit n: stream n is `/dev/null`.
+    null: u8,
+}
+
+enum Given<'a> {
+    /// The caller's; bit n of the mask: it has no stream n.
+    Own(u8),
+    Descriptors(&'a [OwnedFd; 3]),
+    None,
+}
+
+const OWN: [BorrowedFd<'static>; 3] =
+    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+
+impl<'a> Streams<'a> {
+    fn open(stdio: &'a Stdio) -> Result<Self> {
+        let mut null = 0;
+        let mut missing = 0;
+        let mut look = |number: u8, stream: BorrowedFd<'_>| match is_null(stream) {
+            Ok(true) => null |= 1 << number,
+            Ok(false) => {}
+            Err(_) => {
+                missing |= 1 << number;
+                null |= 1 << number;
+            }
+        };
+        let given = match stdio {
+            Stdio::Inherit => {
+                (0..).zip(OWN).for_each(|(number, stream)| look(number, stream));
+                Given::Own(missing)
+            }
+            Stdio::Descriptors(streams) => {
+                (0..).zip(streams).for_each(|(number, stream)| look(number, stream.as_fd()));
+                Given::Descriptors(streams)
+            }
+            Stdio::Null => Given::None,
+        };
+        if matches!(given, Given::None) {
+            (null, missing) = (7, 7);
+        }
+        let null_file = if missing == 0 { None } else { Some(open_null()?) };
+        Ok(Self { null_file, given, null })
+    }
+
+    /// Those that the init gets in place of the caller's.
+    fn replaced(&self) -> [Option<BorrowedFd<'_>>; 3] {
+        let null = self.null_file.as_ref().map(AsFd::as_fd);
+        match self.given {
+            Given::Own(missing) => {
+                [0, 1, 2].map(|number| if missing & (1 << number) == 0 { None } else { null })
+            }
+            Given::Descriptors(streams) => streams.each_ref().map(|stream| Some(stream.as_fd())),
+            Given::None => [null; 3],
+        }
+    }
+
+    fn all(&self) -> [BorrowedFd<'_>; 3] {
+        let [a, b, c] = self.replaced();
+        let [x, y, z] = OWN;
+        [a.unwrap_or(x), b.unwrap_or(y), c.unwrap_or(z)]
+    }
+}
+
+/// Whether a stream is `/dev/null`.
+fn is_null(stream: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(stream)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && rustix::fs::major(stat.st_rdev) == 1
+        && rustix::fs::minor(stat.st_rdev) == 3)
+}
+
+fn open_null() -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open("/dev/null", flags, Mode::empty())
+        .map_err(|errno| Error::sys("cannot open \"/dev/null\"", errno))?;
+    Ok(file)
+}

@@ -1,0 +1,133 @@
+//! Facts about the host and the calling process.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFd;
+
+use crate::compile::HostFacts;
+use crate::error::{Error, Result};
+
+/// The last capability of every kernel since 5.9 (CAP_CHECKPOINT_RESTORE).
+const LAST_CAPABILITY: u8 = 40;
+
+impl HostFacts {
+    /// Looks at the host. `own_cgroup` is read only where it matters.
+    ///
+    /// # Errors
+    /// procfs cannot be read.
+    pub(crate) fn probe(own_cgroup_matters: bool) -> Result<Self> {
+        Ok(Self {
+            last_capability: LAST_CAPABILITY,
+            own_cgroup: if own_cgroup_matters { own_cgroup()? } else { String::new() },
+            kcore: fs::exists("/proc/kcore").unwrap_or(false),
+        })
+    }
+}
+
+/// The calling process's cgroup in the unified hierarchy.
+///
+/// # Errors
+/// procfs cannot be read.
+fn own_cgroup() -> Result<String> {
+    let text = fs::read_to_string("/proc/self/cgroup")
+        .map_err(|error| Error::sys("cannot read \"/proc/self/cgroup\"", &error))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    Ok(path.unwrap_or("/").to_owned())
+}
+
+/// The signals that the calling process ignores: bit n-1 for signal n. A new program would inherit
+/// that.
+///
+/// # Errors
+/// procfs cannot be read.
+pub(crate) fn ignored_signals() -> Result<u64> {
+    let path = "/proc/thread-self/status";
+    let text = fs::read_to_string(path)
+        .map_err(|error| Error::sys(format!("cannot read {path:?}"), &error))?;
+    let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    Ok(mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0))
+}
+
+/// The time at which a process started, in clock ticks since boot (proc(5), stat, field 22): with
+/// the pid it names a process for good.
+///
+/// # Errors
+/// `None` where there is no such process, or only its zombie.
+pub(crate) fn start_time(pid: i32) -> Result<Option<u64>> {
+    let path = format!("/proc/{pid}/stat");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // The process died between open and read.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(Error::sys(format!("cannot read {path:?}"), &error)),
+    };
+    // The name may hold anything, even ") Z": the fields begin after its last parenthesis.
+    let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let state = fields.next();
+    if matches!(state, Some("Z" | "X")) {
+        return Ok(None);
+    }
+    Ok(fields.nth(18).and_then(|field| field.parse().ok()))
+}
+
+/// Waits until one of the descriptors has an event; whether one has, in that time.
+pub(crate) fn poll(events: &mut [PollFd<'_>], timeout: Option<Duration>) -> bool {
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.map(crate::supervise::hooks::timespec);
+        match rustix::event::poll(events, left.as_ref()) {
+            Ok(count) => return count > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// The present time as RFC 3339 with nanoseconds, UTC.
+pub(crate) fn now() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    rfc3339(since.unwrap_or_default())
+}
+
+fn rfc3339(since_epoch: Duration) -> String {
+    let seconds = since_epoch.as_secs();
+    let (day, second) = (seconds / 86_400, seconds % 86_400);
+    // Days to a date of the Gregorian calendar, counted from 1 March of the year 0, so that the
+    // leap day is a year's last: eras of 400 years have 146,097 days.
+    let day = day + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = year + era * 400 + carry;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let nanos = since_epoch.subsec_nanos();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_dates_of_the_gregorian_calendar() {
+        let at = |seconds| rfc3339(Duration::new(seconds, 5));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000000005Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000005Z");
+        assert_eq!(at(1_709_251_199), "2024-02-29T23:59:59.000000005Z");
+        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.000000005Z");
+        assert_eq!(at(1_795_305_600), "2026-11-22T00:00:00.000000005Z");
+    }
+
+    #[test]
+    fn a_process_has_a_start_time_and_a_missing_one_has_none() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(start_time(own).unwrap().is_some());
+        assert_eq!(start_time(i32::MAX).unwrap(), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! The plan: everything that creating a container will do, decided, in order, before any of it is done.
+
+use std::path::PathBuf;
+
+use orlop_init::plan::{Message, Op, Special};
+use serde::{Serialize, Serializer};
+
+use crate::cgroup::{CgroupWrite, DeviceProgram};
+use crate::error::{Error, Field, Result};
+
+/// The bytes of a string or blob in an operation of the init.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bytes(pub(crate) Vec<u8>);
+
+impl Bytes {
+    /// A string for the kernel: NUL-terminated.
+    ///
+    /// # Errors
+    /// A NUL inside, named by `field`.
+    pub(crate) fn c_string(text: impl AsRef<[u8]>, field: &str) -> Result<Self> {
+        Self::list([text], field)
+    }
+
+    /// A list of strings, each NUL-terminated.
+    ///
+    /// # Errors
+    /// A NUL inside one, named by `field`.
+    pub(crate) fn list<S: AsRef<[u8]>>(
+        items: impl IntoIterator<Item = S>,
+        field: &str,
+    ) -> Result<Self> {
+        let mut bytes = Vec::new();
+        for item in items {
+            let item = item.as_ref();
+            if item.contains(&0) {
+                return Err(Error::config(field.to_owned(), "contains a NUL byte"));
+            }
+            bytes.extend_from_slice(item);
+            bytes.push(0);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The text without its last NUL, for people.
+    pub(crate) fn to_text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.0.strip_suffix(&[0]).unwrap_or(&self.0))
+    }
+
+    /// A blob.
+    pub(crate) fn blob(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+/// One operation, with the config.json field that it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step<T> {
+    pub(crate) op: T,
+    pub(crate) field: Field,
+}
+
+/// A descriptor that the creator opens and the init inherits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// `linux.namespaces[i].path`, opened once; it must be of the type that `flag` (`CLONE_NEW*`) says.
+    /// `foreign`: it must not be the runtime's own, since sysctls will be written in it.
+    Namespace { path: PathBuf, flag: u32, foreign: bool },
+    /// The connected console socket.
+    ConsoleSocket,
+}
+
+/// One operation of the creator on the init's process or its cgroup, while the init mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HostOp {
+    /// A file of the container's cgroup.
+    CgroupWrite(CgroupWrite),
+    /// The device program, attached to the container's cgroup.
+    DeviceProgram(DeviceProgram),
+    /// `/proc/PID/oom_score_adj`.
+    OomScoreAdj(i32),
+    /// prlimit(2): `RLIMIT_*` number, soft and hard limit.
+    Rlimit { resource: u32, soft: u64, hard: u64 },
+    /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
+    StdioOwner { uid: u32 },
+    /// Waits for a message of the init.
+    Await(Message),
+    /// Sends a message to the init.
+    Notify(Message),
+    /// Runs a hook in the runtime's namespaces.
+    RunHook(HookPlan),
+}
+
+/// A hook that runs in the runtime's namespaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub(crate) struct HookPlan {
+    /// `prestart`, `createRuntime`, `poststart` or `poststop`.
+    pub(crate) stage: String,
+    /// Its place in the list of that stage.
+    pub(crate) index: usize,
+    pub(crate) path: PathBuf,
+    /// The whole argv; empty means the path alone.
+    pub(crate) args: Vec<String>,
+    /// `None` inherits what the caller of the library gave for hooks.
+    pub(crate) env: Option<Vec<String>>,
+    /// Seconds.
+    pub(crate) timeout: Option<u64>,
+}
+
+/// What creating a container will do, in order, in two columns.
+///
+/// It is made by [`Container::plan`](crate::Container) without effects, prints as `orlop explain`
+/// shows it, and is then executed as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub(crate) id: String,
+    /// Absolute.
+    pub(crate) bundle: PathBuf,
+    /// Absolute; `root.path`.
+    pub(crate) rootfs: PathBuf,
+    /// `CLONE_NEW*` of clone3(2).
+    pub(crate) clone_flags: u32,
+    /// A pid namespace that the init is born into (`linux.namespaces[i].path`).
+    pub(crate) pid_namespace: Option<Step<PathBuf>>,
+    /// Whether the container's pid namespace is its own, so that the init's death ends all of it.
+    pub(crate) own_pid_namespace: bool,
+    pub(crate) slots: Vec<Step<Slot>>,
+    /// The init's operations.
+    pub(crate) child: Vec<Step<Op<Bytes>>>,
+    /// The creator's operations, in parallel with the init's, joined by messages.
+    pub(crate) host: Vec<Step<HostOp>>,
+    /// Path below the cgroup root, absolute, as `/docker/ID`.
+    pub(crate) cgroup: Step<String>,
+    /// Hooks of later stages, kept with the container's state.
+    pub(crate) poststart: Vec<HookPlan>,
+    pub(crate) poststop: Vec<HookPlan>,
+    /// `annotations`, kept with the container's state (sorted).
+    pub(crate) annotations: std::collections::BTreeMap<String, String>,
+    /// How many descriptors from 3 on the program inherits.
+    pub(crate) preserve_fds: u32,
+    /// What config.json asks for that has no effect, each with its field.
+    pub(crate) warnings: Vec<(Field, String)>,
+}
+
+impl Plan {
+    /// How many mounts turn read-only after everything is in place.
+    pub(crate) fn sealed_mounts(&self) -> u32 {
+        let sealed = self.child.iter().filter(|step| match &step.op {
+            Op::Filesystem(filesystem) => filesystem.special.has(Special::SEAL),
+            _ => false,
+        });
+        u32::try_from(sealed.count()).unwrap_or(u32::MAX)
+    }
+}

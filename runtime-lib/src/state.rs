@@ -1,0 +1,268 @@
+//! The state directory: what is kept of a container between calls, on disk before it is true.
+//!
+//! `ROOT/ID/` holds `intent.json` from before the first side effect of `create`, then `state.json`
+//! (by rename) once the container is created, the `exec.fifo` that releases it until it is started,
+//! and the page in which its init says where it is (`progress`).
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use orlop_init::plan::progress;
+use rustix::fs::{FileType, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::HookPlan;
+use crate::supervise::Late;
+
+/// The state root unless the caller names another.
+pub(crate) const DEFAULT_ROOT: &str = "/run/orlop";
+
+const INTENT: &str = "intent.json";
+const STATE: &str = "state.json";
+const FIFO: &str = "exec.fifo";
+const PROGRESS: &str = "progress";
+
+/// What is kept of a container. Readers take records of older versions: new fields have defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    /// Path of the cgroup below the cgroup root.
+    pub(crate) cgroup: String,
+    /// Pid of the init; 0 in an intent.
+    pub(crate) pid: i32,
+    /// When that process started (clock ticks since boot).
+    pub(crate) start_time: u64,
+    /// RFC 3339.
+    pub(crate) created: String,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) own_pid_namespace: bool,
+    pub(crate) poststart: Vec<HookPlan>,
+    pub(crate) poststop: Vec<HookPlan>,
+    pub(crate) late: Late,
+}
+
+/// A container's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDirectory {
+    path: PathBuf,
+}
+
+impl StateDirectory {
+    /// The directory of a container that may exist.
+    ///
+    /// # Errors
+    /// The id is not one.
+    pub(crate) fn of(root: &Path, id: &str) -> Result<Self> {
+        crate::compile::check_id(id)?;
+        Ok(Self { path: root.join(id) })
+    }
+
+    /// Makes the directory; this claims the id.
+    ///
+    /// # Errors
+    /// `container with given ID already exists`; it cannot be made.
+    pub(crate) fn create(root: &Path, id: &str) -> Result<Self> {
+        let directory = Self::of(root, id)?;
+        let make = || DirBuilder::new().mode(0o711).create(&directory.path);
+        let made = make().or_else(|error| {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            DirBuilder::new().mode(0o700).recursive(true).create(root)?;
+            make()
+        });
+        match made {
+            Ok(()) => Ok(directory),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(Error::new(ErrorKind::AlreadyExists, "container with given ID already exists"))
+            }
+            Err(error) => Err(failed("create", &directory.path, &error)),
+        }
+    }
+
+    /// Whether there is a directory.
+    pub(crate) fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// The record of a created container; `None` where `create` did not get that far.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub(crate) fn record(&self) -> Result<Option<Record>> {
+        self.read(STATE)
+    }
+
+    /// The intent of a `create`; `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub(crate) fn intent(&self) -> Result<Option<Record>> {
+        self.read(INTENT)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Record>> {
+        let path = self.path.join(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &path, &error)),
+        };
+        let record = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::new(ErrorKind::System, format!("the state in {path:?} is damaged: {error}"))
+        })?;
+        Ok(Some(record))
+    }
+
+    /// Records what `create` is about to do.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write_intent(&self, record: &Record) -> Result<()> {
+        self.write(INTENT, record)
+    }
+
+    /// Records a created container, in one step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
+        const NEW: &str = ".state.json";
+        self.write(NEW, record)?;
+        let path = self.path.join(STATE);
+        fs::rename(self.path.join(NEW), &path).map_err(|error| failed("write", &path, &error))
+    }
+
+    fn write(&self, name: &str, record: &Record) -> Result<()> {
+        let path = self.path.join(name);
+        let bytes = serde_json::to_vec(record)
+            .map_err(|error| Error::bug(format!("cannot encode the state: {error}")))?;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(&bytes))
+            .map_err(|error| failed("write", &path, &error))
+    }
+
+    /// The file of the init's shared page, made new.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn create_progress(&self) -> Result<File> {
+        let path = self.path.join(PROGRESS);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let size = u64::try_from(progress::SIZE).unwrap_or(0);
+        file.and_then(|file| file.set_len(size).map(|()| file))
+            .map_err(|error| failed("create", &path, &error))
+    }
+
+    /// The file of the init's shared page.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn open_progress(&self) -> Result<File> {
+        let path = self.path.join(PROGRESS);
+        File::open(&path).map_err(|error| failed("open", &path, &error))
+    }
+
+    /// The fifo that releases the container, made new; open both ways, as the init holds it: a
+    /// reader that is always there as long as the init waits, and never sees end of file.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn create_fifo(&self) -> Result<OwnedFd> {
+        let path = self.path.join(FIFO);
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0)
+            .and_then(|()| rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))
+            .map_err(|errno| Error::sys(format!("cannot create {path:?}"), errno))
+    }
+
+    /// Opens the fifo for writing: `None` where no init waits at it.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn open_fifo(&self) -> Result<Option<OwnedFd>> {
+        use rustix::io::Errno;
+        let path = self.path.join(FIFO);
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(fifo) => Ok(Some(fifo)),
+            Err(Errno::NOENT | Errno::NXIO) => Ok(None),
+            Err(errno) => Err(Error::sys(format!("cannot open {path:?}"), errno)),
+        }
+    }
+
+    /// Removes the fifo of a container that was released.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub(crate) fn remove_fifo(&self) -> Result<()> {
+        let path = self.path.join(FIFO);
+        fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))
+    }
+
+    /// Removes the directory; success where it is gone already.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub(crate) fn remove(&self) -> Result<()> {
+        // Nearly always these are all there is: no need to list the directory.
+        for name in [STATE, PROGRESS, INTENT, FIFO] {
+            let _missing = fs::remove_file(self.path.join(name)); // what stays, fails below
+        }
+        let removed = match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                fs::remove_dir_all(&self.path)
+            }
+            result => result,
+        };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(failed("remove", &self.path, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Who owns it.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(crate) fn owner(&self) -> Result<u32> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = fs::metadata(&self.path);
+        metadata.map(|metadata| metadata.uid()).map_err(|error| failed("read", &self.path, &error))
+    }
+}
+
+/// The ids below a state root, sorted.
+///
+/// # Errors
+/// The root cannot be read.
+pub(crate) fn list(root: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(root).map_err(|error| failed("read", root, &error))?;
+    let mut ids = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| failed("read", root, &error))?;
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if let Some(id) = entry.file_name().to_str()
+            && is_directory
+        {
+            ids.push(id.to_owned());
+        }
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+fn failed(action: &str, path: &Path, error: &std::io::Error) -> Error {
+    Error::sys(format!("cannot {action} {path:?}"), error)
+}

@@ -1,0 +1,143 @@
+//! Hooks that run in the runtime's namespaces (runtime-spec, config.md, POSIX-platform Hooks).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::HookPlan;
+
+/// As much of each of a hook's outputs as an error quotes, in bytes.
+const QUOTED: u64 = 4096;
+
+/// The state that a hook reads from its standard input (runtime-spec, runtime.md, State).
+#[derive(Debug)]
+pub(crate) struct HookState<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) status: &'static str,
+    /// 0 where there is no process: left out.
+    pub(crate) pid: i32,
+    pub(crate) bundle: &'a Path,
+    pub(crate) annotations: &'a BTreeMap<String, String>,
+}
+
+impl HookState<'_> {
+    fn to_json(&self) -> String {
+        let mut state = serde_json::Map::new();
+        state.insert("ociVersion".into(), crate::compile::OCI_VERSION.into());
+        state.insert("id".into(), self.id.into());
+        state.insert("status".into(), self.status.into());
+        if self.pid != 0 {
+            state.insert("pid".into(), self.pid.into());
+        }
+        state.insert("bundle".into(), self.bundle.to_string_lossy().into());
+        if !self.annotations.is_empty() {
+            let annotations = self.annotations.iter().map(|(k, v)| (k.clone(), v.clone().into()));
+            state.insert("annotations".into(), serde_json::Value::Object(annotations.collect()));
+        }
+        serde_json::Value::Object(state).to_string()
+    }
+}
+
+/// Runs a hook to its end.
+///
+/// # Errors
+/// It cannot be executed, exits with another status than 0 or runs past its timeout (it is killed
+/// then); with what it wrote.
+pub(crate) fn run_hook(
+    hook: &HookPlan,
+    state: &HookState<'_>,
+    directory: Option<&Path>,
+    environment: &[String],
+) -> Result<()> {
+    let field = format!("hooks.{}[{}]", hook.stage, hook.index);
+    let what = format!("error running {} hook #{}", hook.stage, hook.index);
+    // Files rather than pipes: neither side can block the other, nor a grandchild hold them.
+    let io_error =
+        |error: std::io::Error| Error::sys(format!("{what}: cannot create a file"), &error);
+    let mut input = memory_file().map_err(io_error)?;
+    input.write_all(state.to_json().as_bytes()).map_err(io_error)?;
+    input.rewind().map_err(io_error)?;
+    let (output, errors) = (memory_file().map_err(io_error)?, memory_file().map_err(io_error)?);
+
+    let mut command = Command::new(&hook.path);
+    if let Some((name, rest)) = hook.args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    let variables = hook.env.as_deref().unwrap_or(environment);
+    command.env_clear().envs(variables.iter().filter_map(|variable| variable.split_once('=')));
+    if let Some(directory) = directory {
+        command.current_dir(directory);
+    }
+    command.stdin(input);
+    command.stdout(output.try_clone().map_err(io_error)?);
+    command.stderr(errors.try_clone().map_err(io_error)?);
+    let failed = |message: String| Error::new(ErrorKind::Hook, message).at(field.clone());
+    let mut child = command
+        .spawn()
+        .map_err(|error| failed(format!("{what}: cannot execute {:?}", hook.path)).errno(&error))?;
+    drop(command);
+
+    if let Some(seconds) = hook.timeout
+        && !ends_within(child.id(), Duration::from_secs(seconds))
+    {
+        let _dead_already = child.kill();
+        let _status = child.wait(); // it was killed: there is nothing to learn from it
+        return Err(failed(format!("{what}: hook ran past specified timeout of {seconds}.0s")));
+    }
+    let status = child.wait().map_err(io_error)?;
+    if status.success() {
+        return Ok(());
+    }
+    let (output, errors) = (quote(output), quote(errors));
+    Err(failed(format!("{what}: {}, stdout: {output}, stderr: {errors}", describe(status))))
+}
+
+fn memory_file() -> std::io::Result<File> {
+    let file: OwnedFd = rustix::fs::memfd_create(c"orlop-hook", MemfdFlags::CLOEXEC)?;
+    Ok(File::from(file))
+}
+
+/// Whether a process ends in that time.
+fn ends_within(pid: u32, timeout: Duration) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pidfd = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+    // It is our child and not reaped yet, so it can always be opened.
+    let Some(pidfd) = pidfd else { return true };
+    crate::host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(timeout))
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+fn quote(mut file: File) -> String {
+    let mut bytes = Vec::new();
+    let read = file.rewind().and_then(|()| file.take(QUOTED).read_to_end(&mut bytes));
+    if read.is_err() {
+        return String::new();
+    }
+    String::from_utf8_lossy(&bytes).trim_end().to_owned()
+}
+
+/// A timeout as poll takes it.
+pub(crate) fn timespec(timeout: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    }
+}

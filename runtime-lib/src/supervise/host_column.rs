@@ -1,0 +1,119 @@
+//! The creator's column of a plan.
+
+use std::fs;
+use std::os::fd::BorrowedFd;
+
+use orlop_init::plan::Message;
+use rustix::fs::Uid;
+use rustix::io::Errno;
+
+use super::hooks::{HookState, run_hook};
+use super::init::Init;
+use crate::cgroup::{Cgroup, CgroupWrite};
+use crate::error::{Error, Result};
+use crate::plan::{HostOp, Plan, Step};
+
+/// What the operations act on.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) init: &'a Init,
+    pub(crate) cgroup: &'a Cgroup,
+    /// The standard streams of the container without a terminal.
+    pub(crate) streams: [BorrowedFd<'a>; 3],
+    /// Bit n: stream n is `/dev/null`.
+    pub(crate) null_streams: u8,
+    /// Environment of hooks without their own.
+    pub(crate) hook_environment: &'a [String],
+}
+
+/// Executes the column, to the end.
+///
+/// # Errors
+/// Naming the field of the operation that failed, here or in the init.
+pub(crate) fn execute(plan: &Plan, target: &Target<'_>) -> Result<()> {
+    let writes: Vec<CgroupWrite> = plan.host.iter().filter_map(cgroup_write).collect();
+    target.cgroup.apply(&writes)?;
+    for step in &plan.host {
+        run(plan, target, &step.op).map_err(|error| error.at(step.field.clone()))?;
+    }
+    Ok(())
+}
+
+fn cgroup_write(step: &Step<HostOp>) -> Option<CgroupWrite> {
+    match &step.op {
+        HostOp::CgroupWrite(write) => Some(write.clone()),
+        _ => None,
+    }
+}
+
+fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
+    match op {
+        // All at once, before: a write may depend on a later one.
+        HostOp::CgroupWrite(_) => Ok(()),
+        HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
+        HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid, *score),
+        HostOp::Rlimit { resource, soft, hard } => {
+            set_rlimit(target.init.pid, *resource, *soft, *hard)
+        }
+        HostOp::StdioOwner { uid } => own_streams(target, *uid),
+        HostOp::Await(message) => target.init.wait_for(plan, *message),
+        HostOp::Notify(message) => target.init.tell(plan, *message),
+        HostOp::RunHook(hook) => {
+            let state = HookState {
+                id: &plan.id,
+                status: "creating",
+                pid: target.init.pid,
+                bundle: &plan.bundle,
+                annotations: &plan.annotations,
+            };
+            run_hook(hook, &state, Some(&plan.bundle), target.hook_environment)
+        }
+    }
+}
+
+fn set_oom_score(pid: i32, score: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    fs::write(&path, score.to_string())
+        .map_err(|error| Error::sys(format!("cannot write {score} to {path:?}"), &error))
+}
+
+fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let resource_name = crate::compile::rlimit_name(resource);
+    crate::sys::prlimit(pid, resource, soft, hard).map_err(|errno| {
+        let error =
+            Error::sys(format!("cannot set {resource_name} to {soft} (hard {hard})"), errno);
+        if errno == Errno::PERM {
+            return error.hint("raising a hard limit needs CAP_SYS_RESOURCE");
+        }
+        error
+    })
+}
+
+/// The program shall be able to reopen its streams (`/dev/stderr`) as its own user.
+fn own_streams(target: &Target<'_>, uid: u32) -> Result<()> {
+    for (number, stream) in (0..).zip(target.streams) {
+        if target.null_streams & (1 << number) != 0 {
+            continue;
+        }
+        let owned = rustix::fs::fstat(stream).is_ok_and(|stat| stat.st_uid == uid);
+        if owned {
+            continue;
+        }
+        match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // A stream whose owner cannot be changed stays as it is, as with runc.
+            Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL | Errno::ACCESS) => {}
+            Err(errno) => {
+                return Err(Error::sys(
+                    format!("cannot change the owner of stream {number}"),
+                    errno,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the column waits for the init to be ready itself.
+pub(crate) fn awaits_ready(plan: &Plan) -> bool {
+    plan.host.iter().any(|step| step.op == HostOp::Await(Message::Ready))
+}

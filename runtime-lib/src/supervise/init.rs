@@ -1,0 +1,308 @@
+//! The init as its creator sees it: spawned, talked to, reaped.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use orlop_init::plan::{Header, Message, Op, VERSION};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+
+use super::{image, report};
+use crate::cgroup::Cgroup;
+use crate::container::ExitStatus;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{Bytes, Plan, Slot};
+use crate::sys::{Spawn, SpawnError, spawn};
+
+/// What spawning takes beside the plan.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    /// An installed init to execute instead of the embedded one.
+    pub(crate) init_file: Option<&'a Path>,
+    /// The cgroup that the init is born into.
+    pub(crate) cgroup: &'a Cgroup,
+    /// The file of the shared page.
+    pub(crate) progress: File,
+    /// The fifo that releases the container; without it, [`Init::start`] does.
+    pub(crate) start: Option<OwnedFd>,
+    /// The standard streams; `None` for the caller's.
+    pub(crate) streams: [Option<BorrowedFd<'a>>; 3],
+    /// The connected console socket.
+    pub(crate) console_socket: Option<OwnedFd>,
+}
+
+/// A spawned init.
+#[derive(Debug)]
+pub(crate) struct Init {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    control: OwnedFd,
+    progress: File,
+}
+
+impl Init {
+    /// Spawns the init of a plan; it begins at once.
+    ///
+    /// # Errors
+    /// A namespace cannot be opened or joined, naming the field; the kernel refuses a process.
+    pub(crate) fn spawn(plan: &Plan, launch: Launch<'_>) -> Result<Self> {
+        let base = RawFd::try_from(3 + plan.preserve_fds)
+            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "too many descriptors"))?;
+        let (control, theirs) = socket_pair()?;
+        let mut inherit = Inherit { base, numbers: Vec::new(), held: Vec::new() };
+        let header = Header {
+            version: VERSION,
+            ops: u32::try_from(plan.child.len()).unwrap_or(u32::MAX),
+            control_fd: inherit.add(theirs)?,
+            progress_fd: inherit.add(duplicate(&launch.progress)?)?,
+            start_fd: launch.start.map_or(Ok(-1), |fifo| inherit.add(fifo))?,
+            slots: open_slots(plan, launch.console_socket, &mut inherit)?,
+            ignored_signals: crate::host::ignored_signals()?,
+            sealed_mounts: plan.sealed_mounts(),
+            preserve_fds: plan.preserve_fds,
+        };
+        let file = inherit.add(image::plan(&encode(&header, plan)?)?)?;
+        let number = CString::new(file.to_string()).map_err(|_| Error::bug("a number with NUL"))?;
+        let image = image::open(launch.init_file)?;
+        let child = Spawn {
+            namespaces: plan.clone_flags,
+            cgroup: launch.cgroup.as_fd(),
+            image: image.as_fd(),
+            args: [c"orlop-init", &number],
+            streams: launch.streams,
+            preserve_fds: plan.preserve_fds,
+            inherit: &inherit.numbers,
+        };
+        let (pid, pidfd) = match &plan.pid_namespace {
+            None => spawn(&child).map_err(|error| spawn_error(error, plan))?,
+            Some(step) => spawn_in_pid_namespace(&child, &step.op, plan)
+                .map_err(|error| error.at(step.field.clone()))?,
+        };
+        Ok(Self { pid, pidfd, control, progress: launch.progress })
+    }
+
+    /// Waits for a message.
+    ///
+    /// # Errors
+    /// The init failed or died: what it was doing, with its field.
+    pub(crate) fn wait_for(&self, plan: &Plan, message: Message) -> Result<()> {
+        let mut byte = [0];
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut byte));
+        match read {
+            Ok(1) if byte == [message as u8] => Ok(()),
+            Ok(0) | Err(Errno::CONNRESET) => Err(self.failure(plan)),
+            Ok(_) => Err(Error::bug("the init sent a message out of turn")),
+            Err(errno) => Err(Error::sys("cannot read from the init", errno)),
+        }
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// As [`Init::wait_for`].
+    pub(crate) fn tell(&self, plan: &Plan, message: Message) -> Result<()> {
+        let flags = rustix::net::SendFlags::NOSIGNAL;
+        match rustix::net::send(&self.control, &[message as u8], flags) {
+            Ok(_) => Ok(()),
+            Err(Errno::PIPE | Errno::CONNRESET) => Err(self.failure(plan)),
+            Err(errno) => Err(Error::sys("cannot write to the init", errno)),
+        }
+    }
+
+    /// Releases an init without a fifo, and waits until the program executes.
+    ///
+    /// # Errors
+    /// A startContainer hook or execve(2) failed.
+    pub(crate) fn start(&self, plan: &Plan) -> Result<()> {
+        self.tell(plan, Message::Start)?;
+        let mut byte = [0];
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut byte)) {
+            // The socket is closed by execve(2), or by the init's end.
+            Ok(0) | Err(Errno::CONNRESET) if report::executed(&self.progress)? => Ok(()),
+            Ok(0) | Err(Errno::CONNRESET) => Err(self.failure(plan)),
+            Ok(_) => Err(Error::bug("the init sent a message out of turn")),
+            Err(errno) => Err(Error::sys("cannot read from the init", errno)),
+        }
+    }
+
+    /// What went wrong in an init that has closed its socket.
+    fn failure(&self, plan: &Plan) -> Error {
+        let ended = reap(&self.pidfd).ok().flatten();
+        report::failure(plan, &self.progress, ended)
+    }
+
+    /// Kills the init and waits for its end.
+    pub(crate) fn destroy(&self) {
+        let _gone = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL); // or dead already
+        let _status = reap(&self.pidfd); // it has no other use here
+    }
+}
+
+/// Waits for a child's end; `None` where somebody else has reaped it (`SIGCHLD` is ignored).
+pub(crate) fn reap(pidfd: &OwnedFd) -> Result<Option<ExitStatus>> {
+    wait(pidfd, WaitIdOptions::EXITED)
+}
+
+/// A child's end, if it has ended.
+pub(crate) fn reap_if_ended(pidfd: &OwnedFd) -> Result<Option<ExitStatus>> {
+    wait(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+}
+
+fn wait(pidfd: &OwnedFd, options: WaitIdOptions) -> Result<Option<ExitStatus>> {
+    let status = rustix::io::retry_on_intr(|| {
+        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)
+    });
+    let status = match status {
+        Ok(status) => status,
+        Err(Errno::CHILD) => None,
+        Err(errno) => return Err(Error::sys("cannot wait for the init", errno)),
+    };
+    Ok(status.and_then(|status| match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(ExitStatus::Exited(code)),
+        (None, Some(signal)) => Some(ExitStatus::Signaled(signal)),
+        (None, None) => None,
+    }))
+}
+
+/// The descriptors that the init inherits: above those that the program does.
+struct Inherit {
+    base: RawFd,
+    numbers: Vec<RawFd>,
+    held: Vec<OwnedFd>,
+}
+
+impl Inherit {
+    fn add(&mut self, fd: OwnedFd) -> Result<RawFd> {
+        let fd = if fd.as_raw_fd() < self.base {
+            rustix::io::fcntl_dupfd_cloexec(&fd, self.base)
+                .map_err(|errno| Error::sys("cannot duplicate a descriptor", errno))?
+        } else {
+            fd
+        };
+        let number = fd.as_raw_fd();
+        self.numbers.push(number);
+        self.held.push(fd);
+        Ok(number)
+    }
+}
+
+fn duplicate(file: &File) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(file, 3)
+        .map_err(|errno| Error::sys("cannot duplicate a descriptor", errno))
+}
+
+fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| Error::sys("cannot create a socket pair", errno))
+}
+
+fn open_slots(
+    plan: &Plan,
+    console_socket: Option<OwnedFd>,
+    inherit: &mut Inherit,
+) -> Result<Bytes> {
+    let mut console_socket = console_socket;
+    let mut numbers = Vec::new();
+    for step in &plan.slots {
+        let fd = match &step.op {
+            Slot::Namespace { path, flag, foreign } => open_namespace(path, *flag)
+                .and_then(
+                    |namespace| if *foreign { not_our_own(namespace, path) } else { Ok(namespace) },
+                )
+                .map_err(|error| error.at(step.field.clone()))?,
+            Slot::ConsoleSocket => {
+                console_socket.take().ok_or_else(|| Error::bug("no console socket"))?
+            }
+        };
+        numbers.extend_from_slice(&inherit.add(fd)?.to_le_bytes());
+    }
+    Ok(Bytes::blob(numbers))
+}
+
+/// Opens a namespace's file, which must be of the type that config.json says.
+fn open_namespace(path: &Path, flag: u32) -> Result<OwnedFd> {
+    let fd =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+            .map_err(|errno| Error::sys(format!("cannot open the namespace {path:?}"), errno))?;
+    match crate::sys::namespace_type(fd.as_fd()) {
+        Ok(actual) if actual == flag => Ok(fd),
+        Ok(_) => Err(Error::new(
+            ErrorKind::InvalidConfig,
+            format!("{path:?} is a namespace of another type"),
+        )),
+        Err(errno) => {
+            Err(Error::new(ErrorKind::InvalidConfig, format!("{path:?} is not a namespace"))
+                .errno(errno))
+        }
+    }
+}
+
+/// A namespace in which sysctls will be written must not be the runtime's own: they would be the
+/// host's.
+fn not_our_own(namespace: OwnedFd, path: &Path) -> Result<OwnedFd> {
+    let failed = |errno| Error::sys(format!("cannot look at the namespace {path:?}"), errno);
+    let joined = rustix::fs::fstat(&namespace).map_err(failed)?;
+    let own_kinds = ["net", "ipc", "uts", "user"];
+    let is_own = own_kinds.iter().any(|kind| {
+        rustix::fs::stat(format!("/proc/self/ns/{kind}"))
+            .is_ok_and(|own| (own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino))
+    });
+    if is_own {
+        let message = format!("{path:?} is the runtime's own, in which linux.sysctl may not write");
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
+    Ok(namespace)
+}
+
+/// Spawns into a pid namespace: from a thread of its own, as setns(2) decides for the caller's
+/// later children.
+fn spawn_in_pid_namespace(child: &Spawn<'_>, path: &Path, plan: &Plan) -> Result<(i32, OwnedFd)> {
+    const CLONE_NEWPID: u32 = libc::CLONE_NEWPID.cast_unsigned();
+    let namespace = open_namespace(path, CLONE_NEWPID)?;
+    let in_namespace = || {
+        nix::sched::setns(namespace.as_fd(), nix::sched::CloneFlags::CLONE_NEWPID).map_err(
+            |errno| Error::sys(format!("cannot join the pid namespace {path:?}"), errno),
+        )?;
+        spawn(child).map_err(|error| spawn_error(error, plan))
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("orlop-spawn".to_owned())
+            .spawn_scoped(scope, in_namespace)
+            .map_err(|error| Error::sys("cannot create a thread", &error))?;
+        thread.join().unwrap_or_else(|_| Err(Error::bug("the spawning thread panicked")))
+    })
+}
+
+fn spawn_error(error: SpawnError, plan: &Plan) -> Error {
+    match error {
+        SpawnError::Clone(libc::EPERM) => Error::sys("cannot create the namespaces", libc::EPERM)
+            .at("linux.namespaces")
+            .hint("CAP_SYS_ADMIN is needed"),
+        SpawnError::Clone(libc::ENOSPC) => Error::sys("cannot create the namespaces", libc::ENOSPC)
+            .at("linux.namespaces")
+            .hint("a limit of /proc/sys/user/max_*_namespaces is reached"),
+        SpawnError::Clone(libc::EBUSY) => {
+            Error::sys("cannot create a process in the cgroup", libc::EBUSY)
+                .at(plan.cgroup.field.clone())
+                .hint("cgroups below it have controllers enabled, so it cannot hold processes")
+        }
+        SpawnError::Clone(errno) => Error::sys("cannot create the container's process", errno),
+        SpawnError::Descriptors(errno) => Error::sys("cannot pass descriptors to the init", errno),
+        SpawnError::Exec(errno) => image::exec_error(errno),
+    }
+}
+
+/// The plan in its wire form.
+fn encode(header: &Header<Bytes>, plan: &Plan) -> Result<Vec<u8>> {
+    let failed = |_| Error::bug("the plan cannot be encoded");
+    let mut bytes = postcard::to_extend(header, Vec::with_capacity(16 * 1024)).map_err(failed)?;
+    for step in &plan.child {
+        bytes = postcard::to_extend::<Op<Bytes>, _>(&step.op, bytes).map_err(failed)?;
+    }
+    Ok(bytes)
+}

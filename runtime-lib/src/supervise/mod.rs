@@ -1,0 +1,13 @@
+//! Executes a plan: spawns the init, does the creator's column beside it, and turns what the init
+//! tells into errors that name the field.
+
+pub(crate) mod hooks;
+mod host_column;
+mod image;
+mod init;
+mod report;
+
+pub(crate) use hooks::{HookState, run_hook};
+pub(crate) use host_column::{Target, awaits_ready, execute};
+pub(crate) use init::{Init, Launch, reap, reap_if_ended};
+pub(crate) use report::{Late, exec_failure, executed};

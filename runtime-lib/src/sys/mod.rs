@@ -1,0 +1,49 @@
+//! System calls that need unsafe code: the only unsafe code of the library's core.
+#![allow(unsafe_code)]
+
+mod spawn;
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+pub(crate) use spawn::{Spawn, SpawnError, spawn};
+
+fn last_errno() -> Errno {
+    let errno = std::io::Error::last_os_error().raw_os_error();
+    Errno::from_raw_os_error(errno.unwrap_or(libc::EIO))
+}
+
+/// The `CLONE_NEW*` flag of a namespace's file (ioctl_ns(2), `NS_GET_NSTYPE`, since Linux 4.11);
+/// ENOTTY where it is no namespace.
+pub(crate) fn namespace_type(file: BorrowedFd<'_>) -> Result<u32, Errno> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the request takes no argument; on files of another kind it is unknown, as the kernel
+    // keeps 0xb7 for namespaces.
+    let flag = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+    u32::try_from(flag).map_err(|_| last_errno())
+}
+
+/// prlimit(2) of another process: `RLIMIT_*` number, `u64::MAX` for no limit.
+pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads `limit`, which lives across the call, and writes nothing, as the
+    // old value's pointer is null.
+    let result = unsafe { libc::prlimit64(pid, resource, &raw const limit, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// pidfd_send_signal(2) by number, for the real-time signals that have no name.
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    // SAFETY: the kernel makes the siginfo itself where the pointer is null.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
