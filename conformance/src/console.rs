@@ -1,0 +1,113 @@
+//! The engine's side of a console socket, and terminals for attached runs.
+
+use std::fs::File;
+use std::io::{IoSliceMut, Read};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::Test;
+
+/// A console socket that waits for the runtime.
+#[derive(Debug)]
+pub struct ConsoleSocket {
+    listener: UnixListener,
+    /// Where it listens.
+    pub path: PathBuf,
+}
+
+/// What came through a console socket.
+#[derive(Debug)]
+pub struct Console {
+    /// The payload of the message.
+    pub payload: Vec<u8>,
+    /// The terminal's master.
+    pub master: File,
+}
+
+impl ConsoleSocket {
+    /// Listens on a socket in the test's directory.
+    #[must_use]
+    pub fn listen(test: &Test) -> Self {
+        let path = test.dir().join("console.sock");
+        Self { listener: UnixListener::bind(&path).expect("console socket"), path }
+    }
+
+    /// Takes what the runtime sent. It may be called after the runtime has ended: the backlog keeps the connection.
+    ///
+    /// # Panics
+    /// Where the message is not one payload with exactly one descriptor.
+    #[must_use]
+    pub fn accept(&self) -> Console {
+        let (stream, _) = self.listener.accept().expect("a connection");
+        let mut buffer = [0_u8; 4096];
+        let mut space = nix::cmsg_space!([RawFd; 4]);
+        let (bytes, fds) = {
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let message = recvmsg::<()>(
+                stream.as_raw_fd(),
+                &mut parts,
+                Some(&mut space),
+                MsgFlags::MSG_CMSG_CLOEXEC,
+            )
+            .expect("a message");
+            let mut fds = Vec::new();
+            for part in message.cmsgs().expect("control messages") {
+                if let ControlMessageOwned::ScmRights(list) = part {
+                    fds.extend(list);
+                }
+            }
+            (message.bytes, fds)
+        };
+        assert_eq!(fds.len(), 1, "exactly one descriptor is sent");
+        assert!(bytes > 0 && bytes < 4096, "the payload is not empty and below 4096 bytes");
+        Console { payload: buffer[..bytes].to_vec(), master: sys::own(fds[0]) }
+    }
+}
+
+mod sys {
+    #![allow(unsafe_code)]
+    use super::{File, FromRawFd, OwnedFd, RawFd};
+
+    /// Owns a descriptor that recvmsg has just made.
+    pub(super) fn own(fd: RawFd) -> File {
+        // SAFETY: recvmsg installed this descriptor for the message that was just read and nix hands it out as a
+        // bare number, so nobody else owns or closes it; it is wrapped exactly once, here.
+        File::from(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+/// Reads a terminal's master until the other side is closed or `text` has come.
+///
+/// # Panics
+/// Where neither happens in time.
+#[must_use]
+pub fn read_until(master: &mut File, text: &str) -> String {
+    let end = Instant::now() + crate::run::LIMIT;
+    let mut all = Vec::new();
+    loop {
+        let so_far = String::from_utf8_lossy(&all).into_owned();
+        if !text.is_empty() && so_far.contains(text) {
+            return so_far;
+        }
+        assert!(Instant::now() < end, "the terminal never said {text:?}: {so_far:?}");
+        let mut polled = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut polled, PollTimeout::from(200_u16)).expect("poll") == 0 {
+            continue;
+        }
+        let mut buffer = [0_u8; 1024];
+        match master.read(&mut buffer) {
+            Ok(0) => return so_far,
+            Ok(n) => all.extend_from_slice(&buffer[..n]),
+            // EIO is how a terminal says that nobody has the other side open any more. Before the payload has opened
+            // it that may come too early.
+            Err(_) if text.is_empty() => return so_far,
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The root filesystem of test containers: a static busybox and the directories that mounts need.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The program of the package busybox-static.
+#[must_use]
+pub fn busybox() -> Option<PathBuf> {
+    ["/bin/busybox", "/usr/bin/busybox"].iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+fn applets() -> &'static [String] {
+    static APPLETS: OnceLock<Vec<String>> = OnceLock::new();
+    APPLETS.get_or_init(|| {
+        let program = busybox().expect("busybox-static is installed");
+        let out = Command::new(program).arg("--list").output().expect("busybox --list");
+        String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()
+    })
+}
+
+/// Makes a root filesystem at `dir`, which must not exist.
+///
+/// busybox is copied, never linked: a container's root may write to it.
+///
+/// # Panics
+/// Where the package busybox-static is missing or a file cannot be made.
+pub fn make(dir: &Path) {
+    for name in ["bin", "dev", "etc", "proc", "sys", "tmp", "root", "home", "mnt", "usr", "var"] {
+        std::fs::create_dir_all(dir.join(name)).expect("rootfs directory");
+    }
+    mode(dir, 0o755);
+    mode(&dir.join("tmp"), 0o1777);
+    let bin = dir.join("bin");
+    std::fs::copy(busybox().expect("busybox-static is installed"), bin.join("busybox"))
+        .expect("copy busybox");
+    for applet in applets().iter().filter(|name| *name != "busybox") {
+        symlink("busybox", bin.join(applet)).expect("applet link");
+    }
+    let passwd = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n";
+    std::fs::write(dir.join("etc/passwd"), passwd).expect("passwd");
+    std::fs::write(dir.join("etc/group"), "root:x:0:\nuser:x:1000:\n").expect("group");
+}
+
+/// Sets a file's permissions.
+///
+/// # Panics
+/// Where that fails.
+pub fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+}

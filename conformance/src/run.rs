@@ -1,0 +1,242 @@
+//! Running a program to its end, with a time limit.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a command may take before the test fails.
+///
+/// Far above what any command needs: a loaded machine must not fail a test.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a finished command left.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// The command, for messages.
+    pub command: String,
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// What it and its children had written to standard output when it ended.
+    pub stdout: String,
+    /// The same for standard error.
+    pub stderr: String,
+}
+
+impl Done {
+    /// The exit code; 128 + signal where a signal ended the command.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    /// Fails the test unless the command succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert!(self.status.success(), "{self}");
+        self
+    }
+
+    /// Fails the test unless the command ended with `code`.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert!(self.code() == code, "expected exit code {code}: {self}");
+        self
+    }
+
+    /// Fails the test unless the command ended with 1 and said `text` on standard error.
+    #[track_caller]
+    pub fn fails(self, text: &str) -> Self {
+        self.fails_with_any(&[text])
+    }
+
+    /// Like [`Done::fails`], where more than one wording is right.
+    #[track_caller]
+    pub fn fails_with_any(self, texts: &[&str]) -> Self {
+        let done = self.exits(1);
+        let said = texts.iter().any(|text| done.stderr.contains(text));
+        assert!(said, "expected one of {texts:?} on standard error: {done}");
+        done
+    }
+
+    /// Standard output, parsed as JSON.
+    #[track_caller]
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self}"))
+    }
+
+    /// The lines of standard output.
+    #[must_use]
+    pub fn lines(&self) -> Vec<&str> {
+        self.stdout.lines().collect()
+    }
+}
+
+impl std::fmt::Display for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "`{}`: {}\n--- stdout\n{}--- stderr\n{}",
+            self.command, self.status, self.stdout, self.stderr
+        )
+    }
+}
+
+/// A command to run. Its output goes to files: a container that outlives the command may keep them open, and a pipe
+/// would then never end.
+#[derive(Debug)]
+pub struct Run {
+    command: Command,
+    out: PathBuf,
+    err: PathBuf,
+    own_stdout: bool,
+    limit: Duration,
+}
+
+impl Run {
+    /// A command whose output files are made in `dir`. Its standard input is empty.
+    #[must_use]
+    pub fn new(program: impl AsRef<OsStr>, dir: &Path) -> Self {
+        let name = crate::tmp::unique("out");
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null()).process_group(0);
+        let (out, err) = (dir.join(format!("{name}.stdout")), dir.join(format!("{name}.stderr")));
+        Self { command, out, err, own_stdout: true, limit: LIMIT }
+    }
+
+    /// Appends an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Appends arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: impl Into<OsString>) -> Self {
+        self.command.env(key, value.into());
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn cwd(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Gives it a standard input.
+    #[must_use]
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.command.stdin(stdin);
+        self
+    }
+
+    /// Gives it a standard output; [`Done::stdout`] is then empty.
+    #[must_use]
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.command.stdout(stdout);
+        self.own_stdout = false;
+        self
+    }
+
+    /// Where its standard output goes.
+    #[must_use]
+    pub fn output_file(&self) -> PathBuf {
+        self.out.clone()
+    }
+
+    /// Starts it, for tests that do something while it runs.
+    #[must_use]
+    pub fn spawn(mut self) -> Running {
+        if self.own_stdout {
+            self.command.stdout(File::create(&self.out).expect("output file"));
+        }
+        self.command.stderr(File::create(&self.err).expect("output file"));
+        let text = std::iter::once(self.command.get_program())
+            .chain(self.command.get_args())
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let child = self.command.spawn().unwrap_or_else(|e| panic!("cannot run `{text}`: {e}"));
+        // The command holds the parent's copies of what it was given (a pipe's end, a terminal).
+        drop(self.command);
+        Running { child, text, out: self.out, err: self.err, limit: self.limit }
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    #[must_use]
+    pub fn done(self) -> Done {
+        self.spawn().done()
+    }
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    text: String,
+    out: PathBuf,
+    err: PathBuf,
+    limit: Duration,
+}
+
+impl Running {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid is an i32")
+    }
+
+    /// What it has written to standard output so far.
+    #[must_use]
+    pub fn stdout_so_far(&self) -> String {
+        lossy(&self.out)
+    }
+
+    /// Waits for its end; kills it and fails the test where that takes too long.
+    #[track_caller]
+    #[must_use]
+    pub fn done(mut self) -> Done {
+        let end = Instant::now() + self.limit;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                break status;
+            }
+            if Instant::now() > end {
+                let _: std::io::Result<()> = self.child.kill();
+                let _: std::io::Result<ExitStatus> = self.child.wait();
+                panic!("`{}` hangs; its standard error: {}", self.text, lossy(&self.err));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        Done { command: self.text, status, stdout: lossy(&self.out), stderr: lossy(&self.err) }
+    }
+}
+
+/// A file's content as text, empty where there is none.
+#[must_use]
+pub fn lossy(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// Polls until `ready` is true; fails the test after [`LIMIT`].
+#[track_caller]
+pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !ready() {
+        assert!(Instant::now() < end, "timed out: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
