@@ -294,7 +294,10 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
         Op::HostPropagation { change } => {
             ("host-propagation", propagation_name(*change).to_owned())
         }
-        Op::OpenRoot { path } => ("open-root", show(path)),
+        Op::OpenRoot { path, isolate } => {
+            let rest = if *isolate { ", its parent made private" } else { "" };
+            ("open-root", format!("{}{rest}", show(path)))
+        }
         Op::Bind(new) => ("bind", bind(new)),
         Op::Filesystem(new) => ("filesystem", filesystem(new)),
         Op::Remount { target, attributes: own, tree_attributes } => {
@@ -343,6 +346,7 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
             ("seccomp", format!("{count} instructions, digest {digest:016x}, flags {flags:#x}"))
         }
         Op::Chdir { path } => ("chdir", show(path)),
+        Op::CloseDescriptors => ("close-descriptors", String::new()),
         Op::ChdirAgain { path } => ("chdir-again", show(path)),
         Op::FindHome { uid } => ("find-home", format!("of uid {uid}")),
         Op::BoundingSet { keep } => ("bounding-set", set(*keep)),

@@ -148,6 +148,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The most strings that an argv and its envp have together, with a null for each and `HOME`.
+    pub(crate) fn strings(&self) -> u32 {
+        let strings = |list: &Bytes| list.0.iter().filter(|byte| **byte == 0).count();
+        let most = self.child.iter().map(|step| match &step.op {
+            Op::Exec { args, env } => strings(args) + strings(env) + 3,
+            Op::RunHook(hook) => strings(&hook.args) + strings(&hook.env) + 3,
+            _ => 0,
+        });
+        u32::try_from(most.max().unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
     /// How many mounts turn read-only after everything is in place.
     pub(crate) fn sealed_mounts(&self) -> u32 {
         let sealed = self.child.iter().filter(|step| match &step.op {

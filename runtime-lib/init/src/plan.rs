@@ -33,6 +33,8 @@ pub struct Header<B> {
     pub ignored_signals: u64,
     /// How many mounts turn read-only after everything is in place ([`Op::SealMounts`]).
     pub sealed_mounts: u32,
+    /// The most strings that an argv and its envp have together, with a null for each and `HOME`.
+    pub strings: u32,
     /// How many descriptors from 3 on the program inherits; all others named here are above.
     pub preserve_fds: u32,
 }
@@ -230,6 +232,9 @@ pub enum Op<B> {
     OpenRoot {
         /// Absolute path on the host.
         path: B,
+        /// The host's mounts stay shared: the mount that the root is attached to is made private
+        /// first, lest the host see all that follows.
+        isolate: bool,
     },
     /// A bind mount.
     Bind(Bind<B>),
@@ -333,6 +338,9 @@ pub enum Op<B> {
         /// Absolute path in the container.
         path: B,
     },
+    /// Closes every descriptor but the standard streams, those that the program inherits and those
+    /// that report: nothing of the runtime is left that a path below /proc/self/fd could lead to.
+    CloseDescriptors,
     /// The second try of [`Op::Chdir`], and the check that the directory is inside the root.
     ChdirAgain {
         /// The same path.

@@ -38,6 +38,8 @@ pub(crate) struct Init<'a> {
     pub(crate) program: ops::program::PathBuffer,
     /// `HOME=...`, once it is looked up.
     pub(crate) home: Option<ops::program::PathBuffer>,
+    /// Where argv and envp are put together.
+    pub(crate) strings: sys::Table<usize>,
     /// The first chdir was refused to the runtime's user.
     pub(crate) chdir_refused: bool,
 }
@@ -61,6 +63,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
     let size = rustix::fs::fstat(&plan_file).at(Step::Decode)?.st_size;
     let bytes = usize::try_from(size).map_err(|_| Fail::new(Step::Decode))?;
     let plan = sys::map_file(&plan_file, bytes).at(Step::Decode)?;
+    sys::retire(plan_file);
     let (header, ops) = postcard::take_from_bytes::<Header<Str<'static>>>(plan)
         .map_err(|_| Fail::new(Step::Decode))?;
     if header.version != VERSION {
@@ -70,12 +73,16 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
     sys::close_range(3 + header.preserve_fds, u32::MAX, true).at(Step::Whole)?;
     let control = sys::inherited(header.control_fd).ok_or(Fail::new(Step::Decode))?;
     let progress = sys::inherited(header.progress_fd).ok_or(Fail::new(Step::Decode))?;
-    let progress = Progress(sys::SharedPage::map(&progress).at(Step::Decode)?);
+    let page = sys::SharedPage::map(&progress).at(Step::Decode)?;
+    sys::retire(progress);
+    let progress = Progress(page);
     let start = sys::inherited(header.start_fd);
     sys::umask(0);
     reset_signals(header.ignored_signals).at(Step::Whole)?;
     rustix::process::setsid().at(Step::Whole)?;
     let sealed = ops::mounts::Sealed::with_room(header.sealed_mounts).at(Step::Whole)?;
+    let strings = usize::try_from(header.strings).map_err(|_| Fail::new(Step::Decode))?;
+    let strings = sys::Table::with_room(strings).at(Step::Whole)?;
     let init = Init {
         header,
         progress,
@@ -88,6 +95,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         sealed,
         program: ops::program::PathBuffer::default(),
         home: None,
+        strings,
         chdir_refused: false,
     };
     Ok((init, ops))
@@ -121,7 +129,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
-        Op::OpenRoot { path } => ops::root::open(init, path.c_str()?),
+        Op::OpenRoot { path, isolate } => ops::root::open(init, path.c_str()?, isolate),
         Op::Bind(bind) => ops::mounts::bind(init, &bind),
         Op::Filesystem(filesystem) => ops::mounts::filesystem(init, &filesystem),
         Op::Remount { target, attributes, tree_attributes } => {
@@ -153,6 +161,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::NoNewPrivileges => sys::set_no_new_privileges().at(Step::Whole),
         Op::Seccomp { flags, program } => sys::load_seccomp(flags, program.0).at(Step::Whole),
         Op::Chdir { path } => ops::process::chdir(init, path.c_str()?),
+        Op::CloseDescriptors => ops::process::close_descriptors(init),
         Op::ChdirAgain { path } => ops::process::chdir_again(init, path.c_str()?),
         Op::FindHome { uid } => ops::program::find_home(init, uid),
         Op::BoundingSet { keep } => ops::process::bounding_set(keep),

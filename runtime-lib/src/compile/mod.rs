@@ -100,8 +100,9 @@ const CHILD: &[Section] = &[
     process::find_home,
     process::umask,
     process::no_new_privileges,
-    seccomp::while_privileged,
     process::chdir,
+    process::close_descriptors,
+    seccomp::while_privileged,
     capabilities::bounding,
     process::groups,
     process::user,
@@ -118,7 +119,7 @@ const CHILD: &[Section] = &[
 /// What the creator does meanwhile, in this order. All of it is done before the program starts:
 /// the creator releases the init, or returns from `create`, only after this and [`Message::Ready`].
 const HOST: &[Section] =
-    &[cgroup::limits, process::oom_score, process::rlimits, streams::owner, hooks::runtime];
+    &[cgroup::limits, process::oom_score, streams::owner, hooks::runtime, process::rlimits];
 
 /// Decides everything that creating a container will do.
 ///

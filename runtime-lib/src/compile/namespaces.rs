@@ -106,9 +106,6 @@ fn check_one(namespace: &Namespace<'_>) -> Result<()> {
     }
     let Some(path) = namespace.path else { return Ok(()) };
     let field = format!("{field}.path");
-    if namespace.kind == LinuxNamespaceType::Mount {
-        return Err(check::not_built(field).hint("a mount namespace can only be new"));
-    }
     if !path.is_absolute() {
         return Err(Error::config(field, format!("{} is not absolute", path.display())));
     }

@@ -239,7 +239,14 @@ pub(crate) fn rlimit_name(number: u32) -> String {
     }
 }
 
-/// `process.rlimits`, by the creator, with prlimit(2).
+/// Before the program is looked for, and before a filter may forbid it.
+pub(super) fn close_descriptors(_config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    out.child("process", Op::CloseDescriptors);
+    Ok(())
+}
+
+/// `process.rlimits`, by the creator, with prlimit(2); when the init is ready, as it needs more
+/// descriptors and memory than the program may be allowed.
 pub(super) fn rlimits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let list = config.process.rlimits().as_deref().unwrap_or_default();
     let mut seen = HashSet::new();
@@ -256,6 +263,9 @@ pub(super) fn rlimits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
         if soft > hard {
             let text = format!("{soft} is above the hard limit, {hard}");
             return Err(Error::config(format!("{field}.soft"), text));
+        }
+        if index == 0 {
+            out.host("process.rlimits", HostOp::Await(Message::Ready));
         }
         out.host(field, HostOp::Rlimit { resource: *resource, soft, hard });
     }

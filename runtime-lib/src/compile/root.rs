@@ -57,7 +57,10 @@ pub(super) fn host_propagation(config: &Config<'_>, out: &mut Columns) -> Result
 }
 
 pub(super) fn open(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    out.child("root.path", Op::OpenRoot { path: kernel_path(&config.rootfs, "root.path")? });
+    let isolate =
+        change(config)?.is_some_and(|c| c & !propagation::RECURSIVE == propagation::SHARED);
+    let path = kernel_path(&config.rootfs, "root.path")?;
+    out.child("root.path", Op::OpenRoot { path, isolate });
     Ok(())
 }
 

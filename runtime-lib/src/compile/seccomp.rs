@@ -41,15 +41,13 @@ type Need = (&'static str, libc::c_long, u64);
 /// keeps to it: a call that is not here is not made after [`Op::Seccomp`].
 fn calls_of(op: &Op<Bytes>) -> Result<&'static [Need]> {
     const CHDIR: Need = ("chdir", libc::SYS_chdir, 0);
+    const EXIT: Need = ("exit_group", libc::SYS_exit_group, 0);
     const WRITE: Need = ("write", libc::SYS_write, 0);
     const KEEP_CAPS: Need = ("prctl", libc::SYS_prctl, 8);
     const DROP_BOUNDING: Need = ("prctl", libc::SYS_prctl, 24);
     const AMBIENT: Need = ("prctl", libc::SYS_prctl, 47);
-    /// `CLONE_VM | CLONE_VFORK | SIGCHLD`.
-    const VFORK: u64 = 0x4111;
     Ok(match op {
         Op::Seccomp { .. } => &[],
-        Op::Chdir { .. } => &[CHDIR],
         Op::ChdirAgain { .. } => &[CHDIR, ("getcwd", libc::SYS_getcwd, 0)],
         Op::BoundingSet { .. } => &[DROP_BOUNDING],
         Op::Groups { .. } => &[("setgroups", libc::SYS_setgroups, 0)],
@@ -66,23 +64,26 @@ fn calls_of(op: &Op<Bytes>) -> Result<&'static [Need]> {
         Op::AwaitStart | Op::Await(_) => &[("read", libc::SYS_read, 0)],
         Op::RunHook(_) => &[
             ("memfd_create", libc::SYS_memfd_create, 0),
+            ("getpid", libc::SYS_getpid, 0),
             WRITE,
             ("lseek", libc::SYS_lseek, 0),
-            ("pipe2", libc::SYS_pipe2, 0),
-            ("clone", libc::SYS_clone, VFORK),
+            ("fork", libc::SYS_fork, 0),
             ("dup3", libc::SYS_dup3, 0),
+            ("close_range", libc::SYS_close_range, 0),
             ("execve", libc::SYS_execve, 0),
+            ("pidfd_open", libc::SYS_pidfd_open, 0),
             ("ppoll", libc::SYS_ppoll, 0),
-            ("read", libc::SYS_read, 0),
-            ("wait4", libc::SYS_wait4, 0),
-            ("kill", libc::SYS_kill, 0),
+            ("poll", libc::SYS_poll, 0),
+            ("pidfd_send_signal", libc::SYS_pidfd_send_signal, 0),
+            ("waitid", libc::SYS_waitid, 0),
+            ("pread64", libc::SYS_pread64, 0),
             ("close", libc::SYS_close, 0),
+            EXIT,
         ],
         Op::Exec { .. } => &[
             ("execve", libc::SYS_execve, 0),
-            // Its failure is told on the standard error output and by the exit code.
-            WRITE,
-            ("exit_group", libc::SYS_exit_group, 0),
+            // So that a failure is told.
+            EXIT,
         ],
         _ => return Err(Error::bug("an operation after the seccomp filter has no list of calls")),
     })

@@ -63,6 +63,7 @@ impl Init {
             slots: open_slots(plan, launch.console_socket, &mut inherit)?,
             ignored_signals: crate::host::ignored_signals()?,
             sealed_mounts: plan.sealed_mounts(),
+            strings: plan.strings(),
             preserve_fds: plan.preserve_fds,
         };
         let file = inherit.add(image::plan(&encode(&header, plan)?)?)?;

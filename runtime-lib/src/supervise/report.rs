@@ -191,7 +191,7 @@ fn what(op: &Op<Bytes>) -> String {
         Op::SessionKeyring { name } => format!("cannot join the session keyring {}", quoted(name)),
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
         Op::HostPropagation { .. } => "cannot set the propagation of the host's mounts".to_owned(),
-        Op::OpenRoot { path } => format!("invalid rootfs: {}", quoted(path)),
+        Op::OpenRoot { path, .. } => format!("invalid rootfs: {}", quoted(path)),
         Op::Bind(bind) => mounting(&bind.source, &bind.target),
         Op::Filesystem(filesystem) if filesystem.source.to_text().is_empty() => {
             mounting(&filesystem.fstype, &filesystem.target)
@@ -220,6 +220,7 @@ fn what(op: &Op<Bytes>) -> String {
         Op::Chdir { path } | Op::ChdirAgain { path } => {
             format!("chdir to cwd ({}) set in config.json failed", quoted(path))
         }
+        Op::CloseDescriptors => "cannot close descriptors".to_owned(),
         Op::FindHome { .. } => "cannot find the user's home".to_owned(),
         Op::BoundingSet { .. } => "cannot drop capabilities from the bounding set".to_owned(),
         Op::Groups { .. } => "cannot set the supplementary groups".to_owned(),

@@ -11,14 +11,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::progress::{At, Fail};
 use crate::run::Init;
-use crate::sys::{self, Pointers};
+use crate::sys;
 use crate::wire::Str;
 
 /// As much of each of a hook's outputs as an error quotes, in bytes.
 const QUOTED: usize = 1000;
 
 /// Runs a hook: the state on its standard input, its output kept for the error.
-pub(crate) fn run(init: &Init<'_>, hook: &Hook<Str<'_>>) -> Result<(), Fail> {
+pub(crate) fn run(init: &mut Init<'_>, hook: &Hook<Str<'_>>) -> Result<(), Fail> {
     // Files rather than pipes: neither side can block the other, nor a grandchild hold them.
     let input = state(hook).at(Step::Spawn)?;
     let output = rustix::fs::memfd_create(c"stdout", MemfdFlags::CLOEXEC).at(Step::Spawn)?;
@@ -74,7 +74,7 @@ fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
 
 /// In the child: returns only when it failed.
 fn become_hook(
-    init: &Init<'_>,
+    init: &mut Init<'_>,
     hook: &Hook<Str<'_>>,
     streams: [BorrowedFd<'_>; 3],
 ) -> Result<(), Fail> {
@@ -89,9 +89,8 @@ fn become_hook(
     }
     sys::close_range(3, u32::MAX, true).at(Step::Spawn)?;
     let path: &CStr = hook.path.c_str()?;
-    let args = Pointers::of(hook.args.list()).at(Step::Spawn)?;
-    let env = Pointers::of(hook.env.list()).at(Step::Spawn)?;
-    Err(Fail::errno(Step::ExecHook, sys::execve(path, &args, &env)))
+    let (args, env) = (hook.args.list(), hook.env.list());
+    Err(Fail::errno(Step::ExecHook, sys::execve(path, &mut init.strings, args, env)))
 }
 
 fn wait(pid: Pid, timeout_ms: u64) -> Result<(), Fail> {

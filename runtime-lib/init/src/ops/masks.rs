@@ -41,7 +41,10 @@ pub(crate) fn mask(init: &mut Init<'_>, path: &CStr) -> Result<(), Fail> {
     } else {
         init.covers.for_file()?
     };
-    paths::attach(cover.as_fd(), place.as_fd()).at(Step::Attach)
+    paths::attach(cover.as_fd(), place.as_fd()).at(Step::Attach)?;
+    sys::retire(cover);
+    sys::retire(place);
+    Ok(())
 }
 
 impl Covers {
@@ -80,6 +83,7 @@ impl Covers {
         let mount =
             rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
                 .at(Step::CreateMount)?;
+        sys::retire(context);
         self.directory = Some(rustix::io::fcntl_dupfd_cloexec(&mount, 3).at(Step::CreateMount)?);
         Ok(mount)
     }
@@ -97,5 +101,8 @@ pub(crate) fn read_only(init: &Init<'_>, path: &CStr) -> Result<(), Fail> {
     };
     let tree = paths::clone_tree(place.as_fd(), true).at(Step::CreateMount)?;
     sys::mount_setattr(tree.as_fd(), true, MOUNT_ATTR_RDONLY, 0, 0).at(Step::SetAttributes)?;
-    paths::attach(tree.as_fd(), place.as_fd()).at(Step::Attach)
+    paths::attach(tree.as_fd(), place.as_fd()).at(Step::Attach)?;
+    sys::retire(tree);
+    sys::retire(place);
+    Ok(())
 }

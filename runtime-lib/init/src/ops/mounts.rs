@@ -31,7 +31,10 @@ pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail
     set_attributes(tree.as_fd(), false, bind.attributes)?;
     set_attributes(tree.as_fd(), true, bind.tree_attributes)?;
     paths::attach(tree.as_fd(), place.fd.as_fd()).at(Step::Attach)?;
-    change_all(tree.as_fd(), bind.propagation)
+    change_all(tree.as_fd(), bind.propagation)?;
+    sys::retire(tree);
+    sys::retire(place.fd);
+    Ok(())
 }
 
 fn set_attributes(mount: BorrowedFd<'_>, tree: bool, change: Attributes) -> Result<(), Fail> {
@@ -67,14 +70,15 @@ pub(crate) fn filesystem(
     }
     paths::attach(mount.as_fd(), place.fd.as_fd()).at(Step::Attach)?;
     change_all(mount.as_fd(), filesystem.propagation)?;
+    sys::retire(context);
+    sys::retire(place.fd);
     keep(init, special, mount)
 }
 
-/// The mountpoint. Procfs and sysfs go to an ordinary directory only: through a link of the image
-/// they would be somewhere else than the paths that are masked (CVE-2019-19921).
+/// The mountpoint.
 fn place(init: &Init<'_>, filesystem: &Filesystem<Str<'_>>) -> Result<Place, Fail> {
     let target = filesystem.target.c_str()?;
-    if matches!(filesystem.fstype.0, b"proc\0" | b"sysfs\0") {
+    if filesystem.special.has(Special::PLAIN_TARGET) {
         match paths::open_plain(init.root()?, target, OFlags::PATH | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => {}
             result => {
@@ -92,6 +96,8 @@ fn keep(init: &mut Init<'_>, special: Special, mount: OwnedFd) -> Result<(), Fai
     }
     if special.has(Special::PROCFS) {
         init.procfs = Some(mount);
+    } else {
+        sys::retire(mount);
     }
     Ok(())
 }
@@ -102,8 +108,8 @@ fn configure(
     filesystem: &Filesystem<Str<'_>>,
     place: &Place,
 ) -> Result<(), Fail> {
-    let source = filesystem.source.c_str()?;
-    if !source.is_empty() {
+    if !filesystem.source.0.is_empty() {
+        let source = filesystem.source.c_str()?;
         rustix::mount::fsconfig_set_string(context, c"source", source).at(Step::SetOption)?;
     }
     for option in filesystem.options.list() {
@@ -171,8 +177,9 @@ fn mount_with_long_options(
     }
     rustix::process::fchdir(&place.fd).at(Step::OpenTarget)?;
     let flags = legacy_flags(filesystem.attributes);
+    let source = if filesystem.source.0.is_empty() { c"none" } else { filesystem.source.c_str()? };
     rustix::mount::mount(
-        filesystem.source.c_str()?,
+        source,
         c".",
         filesystem.fstype.c_str()?,
         flags,

@@ -44,10 +44,27 @@ pub(crate) fn chdir(init: &mut Init<'_>, path: &CStr) -> Result<(), Fail> {
     }
 }
 
-/// The second try, as the container's user, and the proof that it is inside.
+/// Closes all descriptors but the standard streams, those that the program inherits and the two
+/// that report.
+pub(crate) fn close_descriptors(init: &mut Init<'_>) -> Result<(), Fail> {
+    init.release_descriptors();
+    let mut keep = init.last_descriptors();
+    keep.sort_unstable();
+    let mut next = init.first_own_descriptor();
+    for fd in keep.into_iter().flatten() {
+        if fd > next {
+            sys::close_range(next, fd - 1, false).at(Step::Whole)?;
+        }
+        next = next.max(fd + 1);
+    }
+    sys::close_range(next, u32::MAX, false).at(Step::Whole)
+}
+
+/// The second try, as the container's user, and the proof that it is inside: no descriptor is left
+/// that could lead out.
 pub(crate) fn chdir_again(init: &Init<'_>, path: &CStr) -> Result<(), Fail> {
     if init.chdir_refused {
-        enter(init, path).at(Step::Chdir)?;
+        rustix::process::chdir(path).at(Step::Chdir)?;
     }
     let mut buffer = [0; PATH_MAX];
     match sys::getcwd(&mut buffer) {

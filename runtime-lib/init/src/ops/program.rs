@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::paths::{self, Path};
 use crate::progress::{At, Fail};
 use crate::run::Init;
-use crate::sys::{self, Pointers};
+use crate::sys;
 use crate::wire::Str;
 
 /// A path that one operation finds and a later one uses.
@@ -86,9 +86,6 @@ fn home_in(line: &[u8], uid: u32) -> Option<&[u8]> {
 
 /// Finds the program as execvp(3) would, with the container's credentials.
 pub(crate) fn find(init: &mut Init<'_>, name: &CStr, path: &[u8]) -> Result<(), Fail> {
-    // From here on nothing of the runtime is open but what reports to it: a name below
-    // /proc/self/fd leads nowhere.
-    close_the_rest(init)?;
     let bytes = name.to_bytes();
     if bytes.contains(&b'/') {
         check_file(name)?;
@@ -115,31 +112,15 @@ fn check_file(path: &CStr) -> Result<(), Fail> {
     sys::may_execute(path).at(Step::NotExecutable)
 }
 
-/// Closes all descriptors but the standard streams, those that the program inherits and the two
-/// that report.
-fn close_the_rest(init: &mut Init<'_>) -> Result<(), Fail> {
-    init.release_descriptors();
-    let mut keep = init.last_descriptors();
-    keep.sort_unstable();
-    let mut next = init.first_own_descriptor();
-    for fd in keep.into_iter().flatten() {
-        if fd > next {
-            sys::close_range(next, fd - 1, false).at(Step::Whole)?;
-        }
-        next = next.max(fd + 1);
-    }
-    sys::close_range(next, u32::MAX, false).at(Step::Whole)
-}
-
 /// Becomes the program.
-pub(crate) fn execute(init: &Init<'_>, args: Str<'_>, env: Str<'_>) -> Result<(), Fail> {
+pub(crate) fn execute(init: &mut Init<'_>, args: Str<'_>, env: Str<'_>) -> Result<(), Fail> {
     let home = match &init.home {
         Some(home) => Some(home.c_str()?),
         None => None,
     };
-    let args = Pointers::of(args.list()).at(Step::Execve)?;
-    let env = Pointers::of(env.list().chain(home)).at(Step::Execve)?;
+    let program = init.program.c_str()?;
     init.progress.executing();
-    let errno = sys::execve(init.program.c_str()?, &args, &env);
+    let env = env.list().chain(home);
+    let errno = sys::execve(program, &mut init.strings, args.list(), env);
     Err(Fail::errno(Step::Execve, errno))
 }

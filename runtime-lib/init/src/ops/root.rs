@@ -3,8 +3,8 @@
 use core::ffi::CStr;
 
 use orlop_init::plan::{Step, propagation};
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::paths;
@@ -35,18 +35,43 @@ pub(super) fn change_propagation(mount: BorrowedFd<'_>, change: u8) -> Result<()
 pub(crate) fn host_propagation(change: u8) -> Result<(), Fail> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let host = rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Whole)?;
-    change_propagation(host.as_fd(), change)
+    change_propagation(host.as_fd(), change)?;
+    sys::retire(host);
+    Ok(())
 }
 
 /// Clones the root filesystem's mounts onto their own place: the container's mounts then live on
 /// mounts that only it has.
-pub(crate) fn open(init: &mut Init<'_>, path: &CStr) -> Result<(), Fail> {
+pub(crate) fn open(init: &mut Init<'_>, path: &CStr, isolate: bool) -> Result<(), Fail> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let place = rustix::fs::openat(CWD, path, flags, Mode::empty()).at(Step::OpenSource)?;
     let root = paths::clone_tree(place.as_fd(), true).at(Step::CreateMount)?;
+    if isolate {
+        let tree = propagation::PRIVATE | propagation::RECURSIVE;
+        change_propagation(root.as_fd(), tree)?;
+        change_propagation(mount_of(place.as_fd())?.as_fd(), propagation::PRIVATE)?;
+    }
     paths::attach(root.as_fd(), place.as_fd()).at(Step::Attach)?;
+    sys::retire(place);
     init.root = Some(root);
     Ok(())
+}
+
+/// The root of the mount that a directory is in.
+fn mount_of(directory: BorrowedFd<'_>) -> Result<OwnedFd, Fail> {
+    let up = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory =
+        rustix::fs::openat(directory, c".", up, Mode::empty()).at(Step::OpenSource)?;
+    loop {
+        let flags = AtFlags::EMPTY_PATH;
+        let stat = rustix::fs::statx(&directory, c"", flags, StatxFlags::empty())
+            .at(Step::OpenSource)?;
+        if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return Ok(directory);
+        }
+        directory =
+            rustix::fs::openat(&directory, c"..", up, Mode::empty()).at(Step::OpenSource)?;
+    }
 }
 
 /// Makes the root the process's root, and lets go of the host's tree.

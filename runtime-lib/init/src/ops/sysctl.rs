@@ -26,6 +26,7 @@ pub(crate) fn write(init: &mut Init<'_>, name: &CStr, value: &[u8]) -> Result<()
         .at(Step::Open)?;
     init.procfs = Some(procfs);
     let written = rustix::io::write(&file, value).at(Step::Write)?;
+    crate::sys::retire(file);
     if written == value.len() { Ok(()) } else { Err(Fail::new(Step::Write)) }
 }
 

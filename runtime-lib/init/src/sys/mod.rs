@@ -6,7 +6,6 @@
 mod arch;
 
 use core::ffi::CStr;
-use core::marker::PhantomData;
 use core::mem::size_of;
 use core::ptr;
 
@@ -64,6 +63,16 @@ pub(crate) fn leave_open(fd: OwnedFd) -> BorrowedFd<'static> {
     core::mem::forget(fd);
     // SAFETY: forgotten above, so nothing closes it while the process lives.
     unsafe { BorrowedFd::borrow_raw(raw) }
+}
+
+/// Is done with a descriptor. Few stay open, which saves a call for each: all are closed by
+/// [`close_range`] before the program runs.
+pub(crate) fn retire(fd: OwnedFd) {
+    /// Far below any limit on descriptors that a runtime would be started with.
+    const KEEP_BELOW: RawFd = 128;
+    if fd.as_raw_fd() < KEEP_BELOW {
+        core::mem::forget(fd);
+    }
 }
 
 /// Maps a whole file read-only and private.
@@ -165,51 +174,36 @@ impl<T: Zeroed> Table<T> {
     }
 }
 
-/// A table of strings as the kernel wants argv and envp.
-pub(crate) struct Pointers<'a> {
-    words: Table<usize>,
-    used: usize,
-    strings: PhantomData<&'a CStr>,
-}
-
-impl<'a> Pointers<'a> {
-    /// Room for `count` strings and the final null.
-    pub(crate) fn with_room(count: usize) -> Result<Self, Errno> {
-        let words = Table::with_room(count.checked_add(1).ok_or(Errno::NOMEM)?)?;
-        Ok(Self { words, used: 0, strings: PhantomData })
-    }
-
-    /// Those of a list.
-    pub(crate) fn of(list: impl Iterator<Item = &'a CStr> + Clone) -> Result<Self, Errno> {
-        let mut pointers = Self::with_room(list.clone().count())?;
-        for text in list {
-            pointers.push(text)?;
+/// execve(2); returns only when it failed. `table` has room for both lists, each with its null.
+pub(crate) fn execve<'a>(
+    path: &CStr,
+    table: &mut Table<usize>,
+    args: impl Iterator<Item = &'a CStr>,
+    env: impl Iterator<Item = &'a CStr>,
+) -> Errno {
+    let addresses = |text: &CStr| text.as_ptr() as usize;
+    let words = args.map(addresses).chain([0]).chain(env.map(addresses)).chain([0]);
+    let (mut used, mut env_start) = (0, None);
+    for word in words {
+        let Some(slot) = table.get_mut(used) else { return Errno::TOOBIG };
+        *slot = word;
+        used += 1;
+        if word == 0 {
+            env_start = env_start.or(Some(used));
         }
-        Ok(pointers)
     }
-
-    /// Adds a string.
-    fn push(&mut self, text: &'a CStr) -> Result<(), Errno> {
-        // The last word stays null.
-        if self.used + 1 >= self.words.0.len() {
-            return Err(Errno::NOMEM);
-        }
-        *self.words.get_mut(self.used).ok_or(Errno::NOMEM)? = text.as_ptr() as usize;
-        self.used += 1;
-        Ok(())
-    }
-}
-
-/// execve(2); returns only when it failed.
-pub(crate) fn execve(path: &CStr, argv: &Pointers<'_>, envp: &Pointers<'_>) -> Errno {
-    // SAFETY: the path and every pushed string are NUL-terminated and outlive the tables (their
-    // lifetime says so); both tables end with a null, as `push` never fills the last word.
+    let Some(env) = env_start.and_then(|start| table.0.get(start..)) else {
+        return Errno::TOOBIG;
+    };
+    // SAFETY: the path and every string are NUL-terminated and outlive the call; the table holds
+    // the addresses of the arguments, a null, those of the environment and a null, as no string's
+    // address is null.
     let result = unsafe {
         syscall5(
             nr::EXECVE,
             path.as_ptr() as usize,
-            argv.words.0.as_ptr() as usize,
-            envp.words.0.as_ptr() as usize,
+            table.0.as_ptr() as usize,
+            env.as_ptr() as usize,
             0,
             0,
         )
