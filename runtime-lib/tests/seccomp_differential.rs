@@ -17,6 +17,10 @@
 //! 4. libseccomp 2.5.4 writes no instruction that loads the number if the call that it tests first
 //!    is one that the architecture does not have. [`PIVOT`] is tested first.
 
+#![cfg(target_arch = "x86_64")]
+// The lints know only functions marked #[test]; what those call may fail by panicking as well.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use libseccomp::{
@@ -196,7 +200,10 @@ fn known_to_libseccomp(profile: LinuxSeccomp) -> (LinuxSeccomp, Vec<String>) {
 /// The rules of a profile by architecture and number, without those that answer what the default
 /// does anyway.
 #[derive(Default)]
-struct Reference(BTreeMap<(u32, u32), Vec<(Vec<LinuxSeccompArg>, u32)>>);
+struct Reference(BTreeMap<(u32, u32), Vec<Rule>>);
+
+/// Conditions and the answer where they all hold.
+type Rule = (Vec<LinuxSeccompArg>, u32);
 
 impl Reference {
     fn new(profile: &LinuxSeccomp) -> Self {

@@ -35,6 +35,7 @@ mod names;
 mod rules;
 mod simulate;
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests;
 mod tree;
 

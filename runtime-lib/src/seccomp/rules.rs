@@ -3,8 +3,8 @@
 use std::cmp::{Ordering, Reverse};
 
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator as Operator,
-    LinuxSyscall,
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag,
+    LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 
 use super::known::{ACTIONS, ARCHITECTURES, FLAGS, ret};
@@ -79,12 +79,11 @@ impl Policy {
     /// Reads a profile. `field` is its place in config.json.
     pub(super) fn read(profile: &LinuxSeccomp, field: &str) -> Result<Self> {
         refuse_notify(profile, field)?;
-        let default = answer(profile.default_action(), profile.default_errno_ret(), &|name| {
-            format!(
-                "{field}.{}",
-                if name == "action" { "defaultAction" } else { "defaultErrnoRet" }
-            )
-        })?;
+        let place = |name: &str| match name {
+            "action" => format!("{field}.defaultAction"),
+            _ => format!("{field}.defaultErrnoRet"),
+        };
+        let default = answer(profile.default_action(), profile.default_errno_ret(), &place)?;
         let blocks = profile.syscalls().as_deref().unwrap_or_default();
         let blocks = blocks.iter().enumerate();
         let blocks: Vec<Block> = blocks
@@ -97,7 +96,7 @@ impl Policy {
 
 /// The flags for seccomp(2). Without a list in the profile it is SPEC_ALLOW, as in runc.
 pub(super) fn flags(profile: &LinuxSeccomp, field: &str) -> Result<u32> {
-    let spec_allow = [oci_spec::runtime::LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow];
+    let spec_allow = [LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow];
     let listed = profile.flags().as_deref().unwrap_or(&spec_allow);
     listed.iter().enumerate().try_fold(0, |bits, (i, flag)| {
         let known = FLAGS.iter().find(|known| known.1 == *flag);
@@ -276,7 +275,8 @@ impl Rule {
 
 impl AbiPolicy {
     fn new(abi: &'static Abi, blocks: &[Block], default: u32) -> Self {
-        let mut rules: Vec<(u32, Rule)> = Vec::new();
+        let names = blocks.iter().map(|block| block.names.len()).sum();
+        let mut rules: Vec<(u32, Rule)> = Vec::with_capacity(names);
         let mut newest = None;
         for block in blocks {
             let narrowed: Vec<Rule> =
@@ -298,7 +298,8 @@ impl AbiPolicy {
         let mut calls: Vec<(u32, Verdict)> =
             rules.chunk_by(|a, b| a.0 == b.0).filter_map(verdict).collect();
 
-        // runc compares with 0 to find "none", so a profile that names only call 0 has none either.
+        // A default that lets calls pass needs no ENOSYS; TRACE counts, as the tracer may know better.
+        // To runc the number 0 is "none", so a profile that names only that call has none either.
         let permissive = matches!(default & ret::ACTION, ret::ALLOW | ret::LOG | ret::TRACE);
         let newest = newest.filter(|newest| *newest > 0 && !permissive);
         if newest.is_some() && abi.arch == Arch::ScmpArchS390x {
