@@ -81,7 +81,8 @@ impl Launch {
             .state_root(&context.root)
             .preserve_fds(preserved)
             .no_pivot(parsed.is_on("no-pivot"))
-            .no_new_keyring(parsed.is_on("no-new-keyring"));
+            .no_new_keyring(parsed.is_on("no-new-keyring"))
+            .keep_failed(parsed.is_on("keep"));
         if hooks {
             builder = builder.hook_environment(environment());
         }

@@ -102,6 +102,8 @@ pub struct Container {
     pub(crate) record: Record,
     pub(crate) hook_environment: Vec<String>,
     pub(crate) warnings: Vec<(Field, String)>,
+    /// Its cgroup, in the process that created it.
+    pub(crate) cgroup: Option<Cgroup>,
     /// The init's, in the process that created it.
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) ended: Option<ExitStatus>,
@@ -129,6 +131,7 @@ impl Container {
             record,
             hook_environment: Vec::new(),
             warnings: Vec::new(),
+            cgroup: None,
             pidfd: None,
             ended: None,
         }
@@ -394,15 +397,15 @@ impl Container {
 
     /// Removes processes that are left, the cgroup and the directory; then runs the poststop hooks.
     pub(crate) fn destroy(&mut self, force: bool) -> Result<()> {
-        let cgroup = &self.record.cgroup;
-        // With a pid namespace of its own, all processes die with the init.
-        if (force || !self.record.own_pid_namespace || self.record.pid == 0)
-            && let Some(cgroup) = Cgroup::open(cgroup)?
-            && cgroup.is_populated().unwrap_or(false)
-        {
-            cgroup.kill()?;
+        let cgroup = match self.cgroup.take() {
+            Some(cgroup) => Some(cgroup),
+            None => Cgroup::open(&self.record.cgroup)?,
+        };
+        if let Some(cgroup) = cgroup {
+            // With a pid namespace of its own, all processes die with the init.
+            let kill = force || !self.record.own_pid_namespace || self.record.pid == 0;
+            cgroup.destroy(kill)?;
         }
-        Cgroup::remove_path(cgroup)?;
         self.directory.remove()?;
         self.run_hooks(&self.record.poststop, "stopped", 0)
     }
@@ -437,6 +440,7 @@ impl Container {
             record: creation.record,
             hook_environment: creation.hook_environment,
             warnings: creation.warnings,
+            cgroup: Some(creation.cgroup),
             pidfd: Some(creation.pidfd),
             ended: None,
         }

@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::compile::{HostFacts, Request, compile};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Field, Result};
@@ -42,6 +42,7 @@ pub struct Builder {
     no_pivot: bool,
     no_new_keyring: bool,
     init_file: Option<PathBuf>,
+    keep: bool,
 }
 
 /// What a successful creation leaves to the handle.
@@ -49,6 +50,7 @@ pub struct Builder {
 pub(crate) struct Creation {
     pub(crate) record: Record,
     pub(crate) pidfd: OwnedFd,
+    pub(crate) cgroup: Cgroup,
     pub(crate) hook_environment: Vec<String>,
     pub(crate) warnings: Vec<(Field, String)>,
 }
@@ -75,6 +77,7 @@ impl Builder {
             no_pivot: false,
             no_new_keyring: false,
             init_file: None,
+            keep: false,
         }
     }
 
@@ -137,6 +140,14 @@ impl Builder {
         self
     }
 
+    /// Leaves the cgroup and the state of a container that could not be created or started, for
+    /// whoever looks into why; [`Container::clean_up`] removes them.
+    #[must_use]
+    pub fn keep_failed(mut self, yes: bool) -> Self {
+        self.keep = yes;
+        self
+    }
+
     /// What creating would do, without doing it; a terminal's console socket may be missing.
     ///
     /// # Errors
@@ -185,15 +196,18 @@ impl Builder {
     fn execute(self, release: Release) -> Result<Container> {
         let streams = Streams::open(&self.stdio)?;
         let plan = self.compile(streams.null, self.console_socket.is_some())?;
-        check_cgroup_unused(&plan)?;
+        // Before the intent names it: whoever cleans up after an intent kills what is in there.
+        let hierarchy = Hierarchy::open()?;
+        hierarchy.check_unused(&plan.cgroup.op).map_err(|e| e.at(plan.cgroup.field.clone()))?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
         let mut record = intent(&plan);
-        let attempt = self.attempt(&plan, &directory, &mut record, &streams, release);
+        let attempt = self.attempt(&plan, hierarchy, &directory, &mut record, &streams, release);
         match attempt {
-            Ok(pidfd) => {
+            Ok((pidfd, cgroup)) => {
                 let creation = Creation {
                     record,
                     pidfd,
+                    cgroup,
                     hook_environment: self.hook_environment,
                     warnings: plan.warnings,
                 };
@@ -210,7 +224,9 @@ impl Builder {
             Err(error) => {
                 let mut failed = Container::from_record(directory, record);
                 failed.hook_environment = self.hook_environment;
-                let _first_error_counts = failed.destroy(false);
+                if !self.keep {
+                    let _first_error_counts = failed.destroy(false);
+                }
                 Err(error)
             }
         }
@@ -221,13 +237,14 @@ impl Builder {
     fn attempt(
         &self,
         plan: &Plan,
+        hierarchy: Hierarchy,
         directory: &StateDirectory,
         record: &mut Record,
         streams: &Streams<'_>,
         release: Release,
-    ) -> Result<OwnedFd> {
+    ) -> Result<(OwnedFd, Cgroup)> {
         directory.write_intent(record)?;
-        let cgroup = Cgroup::create(&plan.cgroup.op)?;
+        let cgroup = hierarchy.create(&plan.cgroup.op)?;
         let progress = directory.create_progress()?;
         let start = match release {
             Release::Fifo => Some(directory.create_fifo()?),
@@ -254,7 +271,7 @@ impl Builder {
         if result.is_err() {
             init.destroy();
         }
-        result.map(|()| init.pidfd)
+        result.map(|()| (init.pidfd, cgroup))
     }
 }
 
@@ -297,20 +314,6 @@ fn intent(plan: &Plan) -> Record {
         poststop: plan.poststop.clone(),
         late: Late::of(plan),
     }
-}
-
-/// Refuses a cgroup with processes before the intent names it: whoever cleans up after the intent
-/// kills what is in it.
-fn check_cgroup_unused(plan: &Plan) -> Result<()> {
-    let Some(cgroup) = Cgroup::open(&plan.cgroup.op)? else {
-        return Ok(());
-    };
-    let count = cgroup.pids()?.len();
-    if count == 0 {
-        return Ok(());
-    }
-    let message = format!("container's cgroup is not empty: {count} process(es) found");
-    Err(Error::new(ErrorKind::InvalidState, message).at(plan.cgroup.field.clone()))
 }
 
 fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {

@@ -4,6 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::compile::HostFacts;
 use crate::error::{Error, Result};
@@ -36,6 +38,15 @@ fn own_cgroup() -> Result<String> {
     Ok(path.unwrap_or("/").to_owned())
 }
 
+/// Reads the beginning of a file of procfs in one call: the kernel gives as much as there is room
+/// for, and what is looked for here stands in the first page.
+fn read(path: &str) -> rustix::io::Result<String> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut buffer = [0; 4096];
+    let count = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer))?;
+    Ok(String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).into_owned())
+}
+
 /// The signals that the calling process ignores: bit n-1 for signal n. A new program would inherit
 /// that.
 ///
@@ -43,8 +54,7 @@ fn own_cgroup() -> Result<String> {
 /// procfs cannot be read.
 pub(crate) fn ignored_signals() -> Result<u64> {
     let path = "/proc/thread-self/status";
-    let text = fs::read_to_string(path)
-        .map_err(|error| Error::sys(format!("cannot read {path:?}"), &error))?;
+    let text = read(path).map_err(|errno| Error::sys(format!("cannot read {path:?}"), errno))?;
     let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     Ok(mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0))
 }
@@ -56,12 +66,11 @@ pub(crate) fn ignored_signals() -> Result<u64> {
 /// `None` where there is no such process, or only its zombie.
 pub(crate) fn start_time(pid: i32) -> Result<Option<u64>> {
     let path = format!("/proc/{pid}/stat");
-    let text = match fs::read_to_string(&path) {
+    let text = match read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        // The process died between open and read.
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
-        Err(error) => return Err(Error::sys(format!("cannot read {path:?}"), &error)),
+        // ESRCH: the process died between open and read.
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        Err(errno) => return Err(Error::sys(format!("cannot read {path:?}"), errno)),
     };
     // The name may hold anything, even ") Z": the fields begin after its last parenthesis.
     let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
@@ -80,7 +89,7 @@ pub(crate) fn poll(events: &mut [PollFd<'_>], timeout: Option<Duration>) -> bool
         let left = left.map(crate::supervise::hooks::timespec);
         match rustix::event::poll(events, left.as_ref()) {
             Ok(count) => return count > 0,
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(_) => return false,
         }
     }

@@ -16,6 +16,47 @@ use crate::error::{Error, ErrorKind, Result};
 const MOUNT: &str = "/sys/fs/cgroup";
 const FIELD: &str = "linux.cgroupsPath";
 
+/// The unified hierarchy, as this process sees it.
+#[derive(Debug)]
+pub struct Hierarchy {
+    root: OwnedFd,
+}
+
+impl Hierarchy {
+    /// Opens `/sys/fs/cgroup`.
+    ///
+    /// # Errors
+    /// The host has no pure cgroup v2.
+    pub fn open() -> Result<Self> {
+        Ok(Self { root: open_root()? })
+    }
+
+    /// Refuses a cgroup that is in use: it holds processes, or is frozen.
+    ///
+    /// # Errors
+    /// It is; or it cannot be looked into.
+    pub fn check_unused(&self, path: &str) -> Result<()> {
+        match files::open_dir(&self.root, relative(path)?, OFlags::PATH) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failed("cannot open", path, errno)),
+            Ok(dir) => {
+                let root = rustix::io::fcntl_dupfd_cloexec(&self.root, 3)
+                    .map_err(|errno| failed("cannot open", path, errno))?;
+                let pristine = AtomicBool::new(false);
+                Cgroup { root, dir, path: path.to_owned(), pristine }.check_unused()
+            }
+        }
+    }
+
+    /// As [`Cgroup::create`].
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn create(self, path: &str) -> Result<Cgroup> {
+        Cgroup::create_in(self.root, path)
+    }
+}
+
 impl Cgroup {
     /// Makes the cgroup `path` (absolute from the root of the hierarchy, clean) and what is
     /// missing above it, and has the ancestors hand down every controller they can.
@@ -27,8 +68,11 @@ impl Cgroup {
     /// refuses (EACCES, EROFS: no permission; ENOSPC, EAGAIN: `cgroup.max.*` of an ancestor).
     /// What was made is removed again.
     pub fn create(path: &str) -> Result<Self> {
+        Hierarchy::open()?.create(path)
+    }
+
+    fn create_in(root: OwnedFd, path: &str) -> Result<Self> {
         let relative = relative(path)?;
-        let root = open_root()?;
         let existing = make_dirs(&root, relative)
             .map_err(|errno| failed("cannot create", path, errno).at(FIELD))?;
         let is_new = existing < relative.len();

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
+pub use create::Hierarchy;
 pub use device::DeviceProgram;
 
 use crate::error::{Error, ErrorKind, Field, Result};

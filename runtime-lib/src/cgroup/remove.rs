@@ -13,6 +13,21 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Cgroup {
+    /// As [`remove`](Self::remove), after killing what is left in it if `kill`.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove); the processes cannot be killed.
+    pub fn destroy(&self, kill: bool) -> Result<()> {
+        // Nearly always it is empty, and gone with one call.
+        if files::remove_dir(&self.root, create::relative(&self.path)?).is_ok() {
+            return Ok(());
+        }
+        if kill {
+            self.kill()?;
+        }
+        self.remove()
+    }
+
     /// Removes the cgroup and all below it; success if it is gone already. Kills nothing: waits up
     /// to 10 s for processes that are about to die.
     ///

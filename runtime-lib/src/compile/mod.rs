@@ -32,9 +32,9 @@ use orlop_init::plan::{Message, Op};
 use crate::error::{Error, Field, Result};
 use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
 
-pub(crate) use capabilities::{CAPABILITIES, names as capability_names};
+pub(crate) use capabilities::names as capability_names;
 pub(crate) use check::check_id;
-pub(crate) use mount_options::{attr, mount_options, propagation_name};
+pub(crate) use mount_options::{attr, propagation_name};
 pub(crate) use namespaces::name as namespace_name;
 pub(crate) use process::rlimit_name;
 

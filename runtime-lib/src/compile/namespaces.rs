@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use orlop_init::plan::Op;
 
-use super::{Columns, Config, check, kernel_path};
+use super::{Columns, Config, kernel_path};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, Slot, Step};
 

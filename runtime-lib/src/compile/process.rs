@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimitType, Process};
-use orlop_init::plan::Op;
+use orlop_init::plan::{Message, Op};
 
 use super::{Columns, Config, clean, kernel_list, kernel_path};
 use crate::error::{Error, Result};

@@ -6,9 +6,10 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
+use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags};
@@ -82,8 +83,7 @@ pub(crate) fn run_hook(
     command.stdout(output.try_clone().map_err(io_error)?);
     command.stderr(errors.try_clone().map_err(io_error)?);
     let failed = |message: String| Error::new(ErrorKind::Hook, message).at(field.clone());
-    let mut child = command
-        .spawn()
+    let mut child = spawn_unmasked(&mut command)
         .map_err(|error| failed(format!("{what}: cannot execute {:?}", hook.path)).errno(&error))?;
     drop(command);
 
@@ -100,6 +100,19 @@ pub(crate) fn run_hook(
     }
     let (output, errors) = (quote(output), quote(errors));
     Err(failed(format!("{what}: {}, stdout: {output}, stderr: {errors}", describe(status))))
+}
+
+/// Spawns from a thread of its own that blocks no signal: the hook inherits the mask of the thread
+/// that spawns it, and the caller's is the caller's.
+fn spawn_unmasked(command: &mut Command) -> std::io::Result<Child> {
+    let spawn = || {
+        SigSet::empty().thread_set_mask()?;
+        command.spawn()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, spawn)?;
+        thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the spawning thread panicked")))
+    })
 }
 
 fn memory_file() -> std::io::Result<File> {

@@ -177,15 +177,10 @@ fn mount_with_long_options(
     }
     rustix::process::fchdir(&place.fd).at(Step::OpenTarget)?;
     let flags = legacy_flags(filesystem.attributes);
-    let source = if filesystem.source.0.is_empty() { c"none" } else { filesystem.source.c_str()? };
-    rustix::mount::mount(
-        source,
-        c".",
-        filesystem.fstype.c_str()?,
-        flags,
-        data.c_str()?,
-    )
-    .at(Step::CreateMount)?;
+    let source =
+        if filesystem.source.0.is_empty() { c"none" } else { filesystem.source.c_str()? };
+    rustix::mount::mount(source, c".", filesystem.fstype.c_str()?, flags, data.c_str()?)
+        .at(Step::CreateMount)?;
     let target = filesystem.target.c_str()?;
     let mount = paths::open(init.root()?, target, OFlags::PATH).at(Step::OpenTarget)?;
     change_all(mount.as_fd(), filesystem.propagation)?;

@@ -64,8 +64,8 @@ fn mount_of(directory: BorrowedFd<'_>) -> Result<OwnedFd, Fail> {
         rustix::fs::openat(directory, c".", up, Mode::empty()).at(Step::OpenSource)?;
     loop {
         let flags = AtFlags::EMPTY_PATH;
-        let stat = rustix::fs::statx(&directory, c"", flags, StatxFlags::empty())
-            .at(Step::OpenSource)?;
+        let stat =
+            rustix::fs::statx(&directory, c"", flags, StatxFlags::empty()).at(Step::OpenSource)?;
         if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
             return Ok(directory);
         }
