@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Field, Result};
 use crate::host;
 use crate::plan::Plan;
 use crate::state::{DEFAULT_ROOT, Record, StateDirectory};
-use crate::supervise::{Init, Late, Launch, Target, awaits_ready, execute};
+use crate::supervise::{Init, Late, Launch, Target, execute};
 
 /// The standard streams of a container without a terminal.
 #[derive(Debug, Default)]
@@ -196,10 +196,13 @@ impl Builder {
     fn execute(self, release: Release) -> Result<Container> {
         let streams = Streams::open(&self.stdio)?;
         let plan = self.compile(streams.null, self.console_socket.is_some())?;
-        // Before the intent names it: whoever cleans up after an intent kills what is in there.
         let hierarchy = Hierarchy::open()?;
-        hierarchy.check_unused(&plan.cgroup.op).map_err(|e| e.at(plan.cgroup.field.clone()))?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
+        // Before the intent names it: whoever cleans up after an intent kills what is in there.
+        if let Err(error) = hierarchy.check_unused(&plan.cgroup.op) {
+            directory.remove()?;
+            return Err(error.at(plan.cgroup.field.clone()));
+        }
         let mut record = intent(&plan);
         let attempt = self.attempt(&plan, hierarchy, &directory, &mut record, &streams, release);
         match attempt {
@@ -284,9 +287,7 @@ fn finish(
     release: Release,
 ) -> Result<()> {
     execute(plan, target)?;
-    if !awaits_ready(plan) {
-        target.init.wait_for(plan, Message::Ready)?;
-    }
+    target.init.wait_for(plan, Message::Ready)?;
     record.pid = target.init.pid;
     let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");
     record.start_time = host::start_time(record.pid)?.ok_or_else(ended)?;

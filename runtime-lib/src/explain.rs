@@ -339,6 +339,14 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
         Op::Hostname { name } => ("hostname", show(name)),
         Op::Domainname { name } => ("domainname", show(name)),
         Op::Personality { persona } => ("personality", format!("{persona:#x}")),
+        Op::Rlimit { resource, soft, hard } => {
+            let limit = |value: u64| match value {
+                u64::MAX => "unlimited".to_owned(),
+                value => value.to_string(),
+            };
+            let (name, soft, hard) = (rlimit_name(*resource), limit(*soft), limit(*hard));
+            ("rlimit", format!("{name} {soft}:{hard}"))
+        }
         Op::Umask { mask } => ("umask", format!("{mask:04o}")),
         Op::NoNewPrivileges => ("no-new-privs", String::new()),
         Op::Seccomp { flags, program } => {
@@ -393,14 +401,6 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
             ("device-program", format!("{count} instructions, digest {digest:016x}"))
         }
         HostOp::OomScoreAdj(score) => ("oom-score", score.to_string()),
-        HostOp::Rlimit { resource, soft, hard } => {
-            let limit = |value: u64| match value {
-                u64::MAX => "unlimited".to_owned(),
-                value => value.to_string(),
-            };
-            let (name, soft, hard) = (rlimit_name(*resource), limit(*soft), limit(*hard));
-            ("rlimit", format!("{name} {soft}:{hard}"))
-        }
         HostOp::StdioOwner { uid } => ("stdio-owner", format!("uid {uid}")),
         HostOp::Await(what) => ("await", message(*what).to_owned()),
         HostOp::Notify(what) => ("notify", message(*what).to_owned()),

@@ -84,8 +84,6 @@ pub(crate) enum HostOp {
     DeviceProgram(DeviceProgram),
     /// `/proc/PID/oom_score_adj`.
     OomScoreAdj(i32),
-    /// prlimit(2): `RLIMIT_*` number, soft and hard limit.
-    Rlimit { resource: u32, soft: u64, hard: u64 },
     /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
     StdioOwner { uid: u32 },
     /// Waits for a message of the init.

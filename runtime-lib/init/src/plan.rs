@@ -319,6 +319,15 @@ pub enum Op<B> {
         /// The persona with its flags.
         persona: u32,
     },
+    /// prlimit(2) of the init itself, when it needs few descriptors and little memory any more.
+    Rlimit {
+        /// `RLIMIT_*`.
+        resource: u32,
+        /// Soft limit; `u64::MAX` for none.
+        soft: u64,
+        /// Hard limit; `u64::MAX` for none.
+        hard: u64,
+    },
     /// umask(2).
     Umask {
         /// The mask.

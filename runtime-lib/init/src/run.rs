@@ -154,6 +154,9 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Hostname { name } => rustix::system::sethostname(name.0).at(Step::Whole),
         Op::Domainname { name } => rustix::system::setdomainname(name.0).at(Step::Whole),
         Op::Personality { persona } => sys::personality(persona).at(Step::Whole),
+        Op::Rlimit { resource, soft, hard } => {
+            sys::set_rlimit(resource, soft, hard).at(Step::Whole)
+        }
         Op::Umask { mask } => {
             sys::umask(mask);
             Ok(())

@@ -102,6 +102,7 @@ const CHILD: &[Section] = &[
     process::no_new_privileges,
     process::chdir,
     process::close_descriptors,
+    process::rlimits,
     seccomp::while_privileged,
     capabilities::bounding,
     process::groups,
@@ -118,8 +119,7 @@ const CHILD: &[Section] = &[
 
 /// What the creator does meanwhile, in this order. All of it is done before the program starts:
 /// the creator releases the init, or returns from `create`, only after this and [`Message::Ready`].
-const HOST: &[Section] =
-    &[cgroup::limits, process::oom_score, streams::owner, hooks::runtime, process::rlimits];
+const HOST: &[Section] = &[cgroup::limits, process::oom_score, streams::owner, hooks::runtime];
 
 /// Decides everything that creating a container will do.
 ///

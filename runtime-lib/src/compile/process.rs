@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimitType, Process};
-use orlop_init::plan::{Message, Op};
+use orlop_init::plan::Op;
 
 use super::{Columns, Config, clean, kernel_list, kernel_path};
 use crate::error::{Error, Result};
@@ -245,8 +245,9 @@ pub(super) fn close_descriptors(_config: &Config<'_>, out: &mut Columns) -> Resu
     Ok(())
 }
 
-/// `process.rlimits`, by the creator, with prlimit(2); when the init is ready, as it needs more
-/// descriptors and memory than the program may be allowed.
+/// `process.rlimits`: late, as the init needs more descriptors and memory than the program may be
+/// allowed, and yet before it changes its user. (The creator could only set them by prlimit(2) with
+/// CAP_SYS_RESOURCE once the init is another user.)
 pub(super) fn rlimits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let list = config.process.rlimits().as_deref().unwrap_or_default();
     let mut seen = HashSet::new();
@@ -264,10 +265,7 @@ pub(super) fn rlimits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
             let text = format!("{soft} is above the hard limit, {hard}");
             return Err(Error::config(format!("{field}.soft"), text));
         }
-        if index == 0 {
-            out.host("process.rlimits", HostOp::Await(Message::Ready));
-        }
-        out.host(field, HostOp::Rlimit { resource: *resource, soft, hard });
+        out.child(field, Op::Rlimit { resource: *resource, soft, hard });
     }
     Ok(())
 }

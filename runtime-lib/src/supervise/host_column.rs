@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::fd::BorrowedFd;
 
-use orlop_init::plan::Message;
 use rustix::fs::Uid;
 use rustix::io::Errno;
 
@@ -52,9 +51,6 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
         HostOp::CgroupWrite(_) => Ok(()),
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid, *score),
-        HostOp::Rlimit { resource, soft, hard } => {
-            set_rlimit(target.init.pid, *resource, *soft, *hard)
-        }
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
         HostOp::Await(message) => target.init.wait_for(plan, *message),
         HostOp::Notify(message) => target.init.tell(plan, *message),
@@ -75,18 +71,6 @@ fn set_oom_score(pid: i32, score: i32) -> Result<()> {
     let path = format!("/proc/{pid}/oom_score_adj");
     fs::write(&path, score.to_string())
         .map_err(|error| Error::sys(format!("cannot write {score} to {path:?}"), &error))
-}
-
-fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
-    let resource_name = crate::compile::rlimit_name(resource);
-    crate::sys::prlimit(pid, resource, soft, hard).map_err(|errno| {
-        let error =
-            Error::sys(format!("cannot set {resource_name} to {soft} (hard {hard})"), errno);
-        if errno == Errno::PERM {
-            return error.hint("raising a hard limit needs CAP_SYS_RESOURCE");
-        }
-        error
-    })
 }
 
 /// The program shall be able to reopen its streams (`/dev/stderr`) as its own user.
@@ -111,9 +95,4 @@ fn own_streams(target: &Target<'_>, uid: u32) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether the column waits for the init to be ready itself.
-pub(crate) fn awaits_ready(plan: &Plan) -> bool {
-    plan.host.iter().any(|step| step.op == HostOp::Await(Message::Ready))
 }

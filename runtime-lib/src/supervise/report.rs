@@ -110,6 +110,7 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
     let Some(doing) = Doing::from_number(page.word(progress::STEP)) else {
         return Error::bug("the init reported a step that does not exist").at(field);
     };
+    let what = hook_name(&field).unwrap_or(what);
     let errno = page.word(progress::ERRNO).cast_signed();
     let detail = page.detail();
     match doing {
@@ -139,6 +140,12 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
             if errno == 0 { error } else { error.errno(errno) }
         }
     }
+}
+
+/// `hooks.createContainer[0]` in the words of callers: `error running createContainer hook #0`.
+fn hook_name(field: &str) -> Option<String> {
+    let (stage, index) = field.strip_prefix("hooks.")?.strip_suffix(']')?.split_once('[')?;
+    Some(format!("error running {stage} hook #{index}"))
 }
 
 fn hook(message: String, field: Field) -> Error {
@@ -214,6 +221,10 @@ fn what(op: &Op<Bytes>) -> String {
         Op::Hostname { name } => format!("cannot set the hostname {}", quoted(name)),
         Op::Domainname { name } => format!("cannot set the domainname {}", quoted(name)),
         Op::Personality { persona } => format!("cannot set the personality {persona:#x}"),
+        Op::Rlimit { resource, soft, hard } => {
+            let name = crate::compile::rlimit_name(*resource);
+            format!("cannot set {name} to {soft} (hard {hard}; raising it takes CAP_SYS_RESOURCE)")
+        }
         Op::Umask { .. } => "cannot set the umask".to_owned(),
         Op::NoNewPrivileges => "cannot set no_new_privs".to_owned(),
         Op::Seccomp { .. } => "cannot load the seccomp filter".to_owned(),

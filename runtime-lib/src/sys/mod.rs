@@ -24,15 +24,6 @@ pub(crate) fn namespace_type(file: BorrowedFd<'_>) -> Result<u32, Errno> {
     u32::try_from(flag).map_err(|_| last_errno())
 }
 
-/// prlimit(2) of another process: `RLIMIT_*` number, `u64::MAX` for no limit.
-pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
-    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: the kernel reads `limit`, which lives across the call, and writes nothing, as the
-    // old value's pointer is null.
-    let result = unsafe { libc::prlimit64(pid, resource, &raw const limit, std::ptr::null_mut()) };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
-}
-
 /// pidfd_send_signal(2) by number, for the real-time signals that have no name.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     // SAFETY: the kernel makes the siginfo itself where the pointer is null.

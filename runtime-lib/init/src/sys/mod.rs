@@ -374,6 +374,15 @@ pub(crate) fn personality(persona: u32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// prlimit(2) of this process.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit: [u64; 2] = [soft, hard];
+    // SAFETY: `limit` has the layout of struct rlimit64 and lives across the call; the old value's
+    // pointer is null.
+    check(unsafe { syscall5(nr::PRLIMIT64, 0, resource as usize, limit.as_ptr() as usize, 0, 0) })?;
+    Ok(())
+}
+
 /// umask(2).
 pub(crate) fn umask(mask: u32) {
     // SAFETY: no memory is involved; it cannot fail.

@@ -70,6 +70,7 @@ pub(super) mod nr {
     pub(in crate::sys) const EXIT_GROUP: usize = 231;
     pub(in crate::sys) const KEYCTL: usize = 250;
     pub(in crate::sys) const UNSHARE: usize = 272;
+    pub(in crate::sys) const PRLIMIT64: usize = 302;
     pub(in crate::sys) const SETNS: usize = 308;
     pub(in crate::sys) const SECCOMP: usize = 317;
     pub(in crate::sys) const CLOSE_RANGE: usize = 436;
