@@ -35,7 +35,7 @@ fn features_is_the_document_of_the_specification() {
         ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
     has(&doc["hooks"], &hooks);
     has(&doc["mountOptions"], &["ro", "rbind", "nosuid", "rro", "tmpcopyup", "rprivate"]);
-    has(&doc["linux"]["namespaces"], &["cgroup", "ipc", "mount", "network", "pid", "user", "uts"]);
+    has(&doc["linux"]["namespaces"], &["cgroup", "ipc", "mount", "network", "pid", "uts"]);
     has(&doc["linux"]["capabilities"], &["CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"]);
     assert_eq!(doc["linux"]["cgroup"]["v2"], true);
     assert_eq!(doc["linux"]["seccomp"]["enabled"], true);
