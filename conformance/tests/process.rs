@@ -225,7 +225,7 @@ fn home_comes_from_the_containers_passwd() {
 #[test]
 fn last_of_duplicate_variables_wins() {
     let Some(t) = Test::begin() else { return };
-    if t.differs(&[Peer::Runc, Peer::Crun], "runc 1.1 and crun keep both") {
+    if t.differs(&[Peer::Crun], "keeps both") {
         return;
     }
     let bundle = t.bundle().push("/process/env", json!("A=1")).push("/process/env", json!("A=2"));
