@@ -10,7 +10,7 @@ use crate::error::{Error, Field, Result};
 
 /// The bytes of a string or blob in an operation of the init.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bytes(pub(crate) Vec<u8>);
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
 impl Bytes {
     /// A string for the kernel: NUL-terminated.
