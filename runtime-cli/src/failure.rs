@@ -48,6 +48,15 @@ impl Failure {
         Self::new(format!("{prefix}{error}"))
     }
 
+    /// A process that could not be run in a container, likewise.
+    pub(crate) fn exec(error: &orlop::Error) -> Self {
+        let prefix = match error.kind() {
+            ErrorKind::Init | ErrorKind::Exec => "unable to start container process: ",
+            _ => "",
+        };
+        Self::new(format!("{prefix}{error}"))
+    }
+
     /// The same failure with a text before its message.
     pub(crate) fn prefixed(self, prefix: impl std::fmt::Display) -> Self {
         Self { message: format!("{prefix}{}", self.message), ..self }

@@ -3,7 +3,7 @@
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Capability, Spec};
+use oci_spec::runtime::{Capability, Process, Spec};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Field, Result};
@@ -66,6 +66,19 @@ impl Bundle {
     pub fn directory(&self) -> &Path {
         &self.directory
     }
+}
+
+/// Reads a `process` object by itself, as `exec --process` gets it.
+///
+/// # Errors
+/// It is malformed, naming the field (`process.user.uid`).
+pub fn parse_process(bytes: &[u8]) -> Result<Process> {
+    let process: Value = serde_json::from_slice(bytes)
+        .map_err(|error| Error::config("process", format!("is not JSON: {error}")))?;
+    let spec = json!({"ociVersion": crate::compile::OCI_VERSION, "process": process});
+    let (spec, _) = parse(spec.to_string().as_bytes())?;
+    let missing = || Error::config("process", "process property must not be empty");
+    spec.process().clone().ok_or_else(missing)
 }
 
 /// Parses a config.json.

@@ -199,6 +199,7 @@ fn what(op: &Op<Bytes>) -> String {
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
         Op::HostPropagation { .. } => "cannot set the propagation of the host's mounts".to_owned(),
         Op::OpenRoot { path, .. } => format!("invalid rootfs: {}", quoted(path)),
+        Op::UseRoot | Op::Chroot { .. } => "cannot enter the container's root".to_owned(),
         Op::Bind(bind) => mounting(&bind.source, &bind.target),
         Op::Filesystem(filesystem) if filesystem.source.to_text().is_empty() => {
             mounting(&filesystem.fstype, &filesystem.target)
