@@ -71,7 +71,7 @@ impl From<orlop::Error> for Failure {
 
 /// An errno as Go prints it, which callers compare: lower case, without the number.
 pub(crate) fn errno_text(errno: Errno) -> String {
-    nix::errno::Errno::from_raw(errno.raw_os_error()).desc().to_lowercase()
+    orlop::error::errno_words(errno.raw_os_error())
 }
 
 #[cfg(test)]

@@ -162,12 +162,12 @@ pub(crate) fn check_terminal(terminal: bool, manner: Manner, console: bool) -> R
     let detached = manner == Manner::Detached;
     if detached && terminal && !console {
         return Err(Failure::new(
-            "cannot allocate tty if runc will detach without setting console socket",
+            "process.terminal: cannot allocate tty if runc will detach without setting console socket",
         ));
     }
     if !(detached && terminal) && console {
         return Err(Failure::new(
-            "cannot use console socket if runc will not detach or allocate tty",
+            "process.terminal: cannot use console socket if runc will not detach or allocate tty",
         ));
     }
     Ok(())
@@ -314,10 +314,10 @@ mod tests {
             assert_eq!(check_terminal(terminal, manner, console), Ok(()));
         }
         let message = check_terminal(true, Detached, false).unwrap_err().message;
-        assert!(message.starts_with("cannot allocate tty if runc will detach"), "{message}");
+        assert!(message.contains("cannot allocate tty if runc will detach"), "{message}");
         for (terminal, manner) in [(false, Detached), (true, Attached), (false, Attached)] {
             let message = check_terminal(terminal, manner, true).unwrap_err().message;
-            assert!(message.starts_with("cannot use console socket"), "{message}");
+            assert!(message.contains("cannot use console socket"), "{message}");
         }
     }
 
