@@ -317,7 +317,18 @@ fn features_is_a_document_with_both_versions_and_a_linux_section() {
 }
 
 #[test]
-#[ignore = "needs Container::load"]
+fn explain_needs_no_console_socket_with_a_terminal_nor_without() {
+    let scratch = Scratch::new("explain");
+    let with = spec(&scratch.0, false);
+    let plan = succeeds(&["explain", "-b", &scratch.path(""), "x"]);
+    assert!(plan.contains("process.terminal"), "{plan}");
+    let without = with.replace("\"terminal\": true", "\"terminal\": false");
+    fs::write(scratch.path("config.json"), without).unwrap();
+    let plan = succeeds(&["explain", "-b", &scratch.path(""), "x"]);
+    assert!(!plan.contains("process.terminal"), "{plan}");
+}
+
+#[test]
 fn a_container_that_is_not_there_does_not_exist() {
     let scratch = Scratch::new("missing");
     let root = scratch.path("root");
