@@ -144,7 +144,7 @@ impl Builder {
         let process = self.bundle.spec.process().as_ref();
         let terminal = process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
         let console_socket = terminal || self.console_socket.is_some();
-        self.compile(Streams::open(&self.stdio)?.null, console_socket)
+        self.compile(&self.request(Streams::open(&self.stdio)?.null, console_socket))
     }
 
     fn request(&self, null_streams: u8, console_socket: bool) -> Request {
