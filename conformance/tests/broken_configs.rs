@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Breaks a bundle; the result replaces the text of config.json.
-type Break = Box<dyn Fn(&mut Bundle<'_'>) -> Option<Vec<u8>>>;
+type Break = Box<dyn Fn(&mut Bundle<'_>) -> Option<Vec<u8>>>;
 
 /// One broken configuration: what is wrong, the field that the error names, and a part of its text.
 struct Case {
