@@ -395,15 +395,15 @@ impl Container {
         if !host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(PATIENCE)) {
             return Err(Error::new(ErrorKind::InvalidState, "container init still running"));
         }
-        // An embedder's child would stay a zombie until it calls wait.
-        if let Some(own) = &self.pidfd {
-            self.ended = supervise::reap_if_ended(own)?;
-        }
         Ok(())
     }
 
     /// Removes processes that are left, the cgroup and the directory; then runs the poststop hooks.
     pub(crate) fn destroy(&mut self, force: bool) -> Result<()> {
+        // An embedder's child would stay a zombie until it calls wait.
+        if let (None, Some(own)) = (self.ended, &self.pidfd) {
+            self.ended = supervise::reap_if_ended(own)?;
+        }
         let cgroup = match self.cgroup.take() {
             Some(cgroup) => Some(cgroup),
             None => Cgroup::open(&self.record.cgroup)?,

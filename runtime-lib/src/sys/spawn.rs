@@ -64,7 +64,8 @@ struct Child {
 /// not grow with the caller; `CLONE_VFORK` suspends the calling thread (only that) until the child
 /// has its own. Nothing of the caller's locks matters, as the child makes system calls only.
 pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<(i32, OwnedFd), SpawnError> {
-    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
+    // Not zeroed: only the pages that are used cost anything. u128 aligns it as the ABI wants.
+    let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
     let [program, plan] = spawn.args;
     let mut child = Child {
         argv: [program.as_ptr(), plan.as_ptr(), ptr::null()],
