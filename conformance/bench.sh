@@ -13,8 +13,8 @@ target=${CARGO_TARGET_DIR:-$top/target}
 
 cd "$top"
 if [ -z "${ORLOP_RUNTIME:-}" ]; then
-    cargo build --quiet --release -p orlop-cli
-    ORLOP_RUNTIME=$target/release/orlop
+    cargo static --quiet
+    ORLOP_RUNTIME=$target/x86_64-unknown-linux-gnu/release/orlop
 fi
 cargo build --quiet --release -p orlop-conformance
 work=$(mktemp -d)

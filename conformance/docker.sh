@@ -25,9 +25,11 @@ mount -t tmpfs -o mode=755 tmpfs /run
 work=/run/orlop-docker
 mkdir -p "$work"/{data,exec,containerd-root,containerd-state,image/bin,image/etc,image/tmp}
 chmod 700 "$work"
+# The cgroup tree is the one thing that is shared with whatever else runs here.
+cgroup=orlop-docker-$(date +%s%N)
 unset ORLOP_DOCKER_STAGE
 
-runtime=${ORLOP_RUNTIME:-$here/../target/release/orlop}
+runtime=${ORLOP_RUNTIME:-$here/../target/x86_64-unknown-linux-gnu/release/orlop}
 runtime=$(command -v "$runtime") || {
     echo "docker.sh: no runtime ${ORLOP_RUNTIME:-}" >&2
     exit 1
@@ -44,7 +46,7 @@ for _ in $(seq 100); do
 done
 dockerd --containerd "$work/containerd.sock" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/dockerd.pid" \
     --host "unix://$work/docker.sock" --iptables=false --ip6tables=false --bridge=none --group root \
-    --add-runtime "under-test=$runtime" --default-runtime under-test --exec-opt native.cgroupdriver=cgroupfs \
+    --cgroup-parent "/$cgroup" --add-runtime "under-test=$runtime" --default-runtime under-test --exec-opt native.cgroupdriver=cgroupfs \
     --log-level warn >"$work/dockerd.log" 2>&1 &
 dockerd=$!
 export DOCKER_HOST=unix://$work/docker.sock
@@ -75,13 +77,13 @@ status=0
 left=$(
     docker ps --all --quiet
     find "$work/exec" -path '*runtime-*' -name state.json
-    find /sys/fs/cgroup/docker -mindepth 1 -type d 2>/dev/null || true
+    find "/sys/fs/cgroup/$cgroup" -mindepth 1 -type d 2>/dev/null || true
     grep -E "$work/.*(rootfs|merged)" /proc/self/mountinfo || true
     pgrep -af containerd-shim || true
 )
 kill "$dockerd" && wait "$dockerd" || true
 kill "$containerd" && wait "$containerd" || true
-rmdir /sys/fs/cgroup/docker 2>/dev/null || true
+find "/sys/fs/cgroup/$cgroup" -depth -type d -exec rmdir {} \; 2>/dev/null || true
 # In the form of a Rust test, for whoever counts.
 echo
 if [ -z "$left" ]; then

@@ -48,7 +48,7 @@ pub fn runtime_path() -> Option<PathBuf> {
     }
     // target/<profile>/deps/<test> is this program: the binaries of the workspace are two levels up.
     let target = std::env::current_exe().ok()?.parent()?.parent()?.parent()?.to_owned();
-    ["release/orlop", "debug/orlop"]
+    ["x86_64-unknown-linux-gnu/release/orlop", "release/orlop", "debug/orlop"]
         .iter()
         .map(|name| target.join(name))
         .filter(|path| path.exists())
@@ -106,6 +106,19 @@ impl Test {
             loudly(&format!("DIFFERS {}: {:?}: {why}\n", test_name(), self.peer));
         }
         known && std::env::var_os("ORLOP_DIFFERENCES").is_none()
+    }
+
+    /// True where the runtime says that it does not support what the test wants: the test then ends, and says so.
+    ///
+    /// Saying so is right as long as it is true; a runtime that pretends, or fails otherwise, fails the test.
+    #[must_use]
+    pub fn unsupported(&self, done: &Done) -> bool {
+        let text = "not supported by this version of";
+        let said = done.code() == 1 && done.stderr.lines().any(|line| line.contains(text));
+        if said {
+            loudly(&format!("UNSUPPORTED {}: {}\n", test_name(), done.stderr.trim_end()));
+        }
+        said
     }
 
     /// Which runtime this is.

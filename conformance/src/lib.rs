@@ -23,6 +23,7 @@ pub mod proc;
 pub mod rootfs;
 pub mod run;
 pub mod tmp;
+pub mod traces;
 
 pub use bundle::Bundle;
 pub use container::Container;

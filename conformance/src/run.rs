@@ -215,13 +215,21 @@ impl Running {
                 break status;
             }
             if Instant::now() > end {
-                let _: std::io::Result<()> = self.child.kill();
-                let _: std::io::Result<ExitStatus> = self.child.wait();
+                // Dropping it kills it.
                 panic!("`{}` hangs; its standard error: {}", self.text, lossy(&self.err));
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        Done { command: self.text, status, stdout: lossy(&self.out), stderr: lossy(&self.err) }
+        let (stdout, stderr) = (lossy(&self.out), lossy(&self.err));
+        Done { command: std::mem::take(&mut self.text), status, stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both do nothing where it has ended and was waited for.
+        let _: std::io::Result<()> = self.child.kill();
+        let _: std::io::Result<ExitStatus> = self.child.wait();
     }
 }
 

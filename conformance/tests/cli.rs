@@ -267,9 +267,6 @@ fn long_flags_take_one_dash_or_two_and_values_with_equals() {
     let root = format!("-root={}", t.root().display());
     let _ = t.bare().args([&root, "run", &dir, "-keep=false", &bundle.id]).done().exits(8);
     bundle.assert_nothing_left();
-    if t.differs(&[Peer::Runc], "1.1 wants flags before the id") {
-        return;
-    }
     let done = t.command(["run", &bundle.id, "--bundle"]).arg(&bundle.dir).done();
     let _ = done.exits(8);
 }

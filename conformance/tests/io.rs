@@ -107,7 +107,7 @@ fn created_init_holds_no_descriptor_of_the_callers() {
     let run = run.arg("--root").arg(t.root()).args(["create", "--bundle"]).arg(&bundle.dir);
     let _ = run.arg("--pid-file").arg(&pid_file).arg(&bundle.id).done().ok();
     let pid = std::fs::read_to_string(pid_file).unwrap();
-    if t.differs(&[Peer::Runc, Peer::Crun], "keep them open until execve") {
+    if t.differs(&[Peer::Crun], "keeps them open until execve") {
         return;
     }
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {

@@ -298,7 +298,7 @@ fn delete_of_a_created_container_kills_it_silently() {
 #[test]
 fn delete_takes_its_flag_after_the_id() {
     let Some(t) = Test::begin() else { return };
-    if t.differs(&[Peer::Runc], "1.1 wants flags first") {
+    if t.differs(&[Peer::Crun], "wants flags first") {
         return;
     }
     let c = t.bundle().args(&["/bin/sleep", "100"]).run_detached();

@@ -21,7 +21,6 @@ pub(crate) enum Kind {
     /// A whole number, perhaps negative; the last one counts.
     Number,
     /// A text; all of them count, and none is split at commas.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for exec --env and its like"))]
     List,
 }
 
@@ -50,6 +49,10 @@ impl Flag {
     /// A flag with a number.
     pub(crate) const fn number(name: &'static str, about: &'static str) -> Self {
         Self { name, short: "", kind: Kind::Number, about }
+    }
+    /// A flag with a text that may be given again.
+    pub(crate) const fn list(name: &'static str, about: &'static str) -> Self {
+        Self { name, short: "", kind: Kind::List, about }
     }
     /// The same, with a one-letter name too.
     pub(crate) const fn short(mut self, short: &'static str) -> Self {
@@ -193,9 +196,18 @@ impl Parsed {
     pub(crate) fn is_on(&self, name: &str) -> bool {
         self.flags.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or(false)
     }
+    /// Whether a switch was set on or off, if it was.
+    pub(crate) fn switch(&self, name: &str) -> Option<bool> {
+        self.flags.try_get_one::<bool>(name).ok().flatten().copied()
+    }
     /// The text of a flag.
     pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
         self.flags.get_one::<OsString>(name).map(OsString::as_os_str)
+    }
+    /// The texts of a flag.
+    pub(crate) fn values(&self, name: &str) -> Vec<String> {
+        let values = self.flags.get_many::<OsString>(name).into_iter().flatten();
+        values.map(|value| value.to_string_lossy().into_owned()).collect()
     }
     /// The number of a flag.
     pub(crate) fn number(&self, name: &str) -> Option<i64> {

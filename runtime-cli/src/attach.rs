@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
-use orlop::{Builder, Container, Stdio};
+use orlop::{Container, Exec, ExecBuilder, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, OFlags, fchown, fcntl_setfl, fstat, major, minor};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -36,9 +36,14 @@ pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     }
     // From before there is a container, so that no signal meant for it is lost.
     let signals = signals::divert()?;
+    let launched = |error: orlop::Error| Failure::launch(&error);
     let (mut container, session) = match terminal {
-        true => Session::with_terminal(builder)?,
-        false => Session::with_pipes(builder, root)?,
+        true => {
+            Session::with_terminal(|socket| builder.console_socket(socket).run().map_err(launched))?
+        }
+        false => {
+            Session::with_pipes(root, |streams| builder.stdio(streams).run().map_err(launched))?
+        }
     };
     let keep = report.keep;
     report.deliver(context, &mut container)?;
@@ -79,6 +84,41 @@ impl Followed for Container {
     }
 }
 
+impl Followed for Exec {
+    fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.pidfd())
+    }
+    fn pid(&self) -> i32 {
+        self.pid()
+    }
+    fn signal(&self, signal: i32) {
+        let _: orlop::Result<()> = self.signal(signal);
+    }
+    fn wait(&mut self) -> Result<i32, Failure> {
+        Ok(self.wait()?.code())
+    }
+}
+
+/// Runs a process in a container and returns its exit code; `tell` is called once it runs.
+pub(crate) fn exec(
+    builder: ExecBuilder<'_>,
+    terminal: bool,
+    tell: impl FnOnce(&Exec) -> Result<(), Failure>,
+) -> Outcome {
+    let signals = signals::divert()?;
+    let launched = |error: orlop::Error| Failure::exec(&error);
+    let (mut exec, session) = match terminal {
+        true => Session::with_terminal(|socket| {
+            builder.console_socket(socket).spawn().map_err(launched)
+        })?,
+        false => {
+            Session::with_pipes((0, 0), |streams| builder.stdio(streams).spawn().map_err(launched))?
+        }
+    };
+    tell(&exec)?;
+    session?.follow(&mut exec, &signals)
+}
+
 /// What connects the caller with the container.
 #[derive(Debug)]
 struct Session {
@@ -87,29 +127,31 @@ struct Session {
 }
 
 impl Session {
-    fn with_pipes(
-        builder: Builder,
+    /// Starts it on pipes of the owner `root`.
+    fn with_pipes<F>(
         root: (u32, u32),
-    ) -> Result<(Container, Result<Self, Failure>), Failure> {
+        start: impl FnOnce(Stdio) -> Result<F, Failure>,
+    ) -> Result<(F, Result<Self, Failure>), Failure> {
         let mut pumps = Vec::new();
         let streams = [
             stream(stdin(), Direction::In, root, &mut pumps)?,
             stream(stdout(), Direction::Out, root, &mut pumps)?,
             stream(stderr(), Direction::Out, root, &mut pumps)?,
         ];
-        let builder = builder.stdio(Stdio::Descriptors(streams));
-        let container = builder.run().map_err(|error| Failure::launch(&error))?;
-        Ok((container, Ok(Self { pumps, terminal: None })))
+        let started = start(Stdio::Descriptors(streams))?;
+        Ok((started, Ok(Self { pumps, terminal: None })))
     }
 
-    fn with_terminal(builder: Builder) -> Result<(Container, Result<Self, Failure>), Failure> {
+    /// Starts it on a terminal of its own, which ours then shows.
+    fn with_terminal<F>(
+        start: impl FnOnce(OwnedFd) -> Result<F, Failure>,
+    ) -> Result<(F, Result<Self, Failure>), Failure> {
         let host = Host::find()?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| Failure::system("socketpair", errno))?;
-        let builder = builder.console_socket(theirs);
-        let container = builder.run().map_err(|error| Failure::launch(&error))?;
-        Ok((container, Self::on_terminal(host, &ours)))
+        let started = start(theirs)?;
+        Ok((started, Self::on_terminal(host, &ours)))
     }
 
     fn on_terminal(host: Host, socket: &OwnedFd) -> Result<Self, Failure> {

@@ -48,6 +48,15 @@ impl Failure {
         Self::new(format!("{prefix}{error}"))
     }
 
+    /// A process that could not be run in a container, likewise.
+    pub(crate) fn exec(error: &orlop::Error) -> Self {
+        let prefix = match error.kind() {
+            ErrorKind::Init | ErrorKind::Exec => "unable to start container process: ",
+            _ => "",
+        };
+        Self::new(format!("{prefix}{error}"))
+    }
+
     /// The same failure with a text before its message.
     pub(crate) fn prefixed(self, prefix: impl std::fmt::Display) -> Self {
         Self { message: format!("{prefix}{}", self.message), ..self }
@@ -62,7 +71,7 @@ impl From<orlop::Error> for Failure {
 
 /// An errno as Go prints it, which callers compare: lower case, without the number.
 pub(crate) fn errno_text(errno: Errno) -> String {
-    nix::errno::Errno::from_raw(errno.raw_os_error()).desc().to_lowercase()
+    orlop::error::errno_words(errno.raw_os_error())
 }
 
 #[cfg(test)]

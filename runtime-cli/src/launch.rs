@@ -149,7 +149,7 @@ pub(crate) fn enter_bundle(parsed: &Parsed) -> Result<Bundle, Failure> {
 }
 
 /// The text of a flag, unless it is empty, which is as good as not given.
-fn given<'a>(parsed: &'a Parsed, name: &str) -> Option<&'a OsStr> {
+pub(crate) fn given<'a>(parsed: &'a Parsed, name: &str) -> Option<&'a OsStr> {
     parsed.value(name).filter(|value| !value.is_empty())
 }
 
@@ -158,16 +158,16 @@ fn has_terminal(bundle: &Bundle) -> bool {
     process.and_then(|process| process.terminal()).unwrap_or(false)
 }
 
-fn check_terminal(terminal: bool, manner: Manner, console: bool) -> Result<(), Failure> {
+pub(crate) fn check_terminal(terminal: bool, manner: Manner, console: bool) -> Result<(), Failure> {
     let detached = manner == Manner::Detached;
     if detached && terminal && !console {
         return Err(Failure::new(
-            "cannot allocate tty if runc will detach without setting console socket",
+            "process.terminal: cannot allocate tty if runc will detach without setting console socket",
         ));
     }
     if !(detached && terminal) && console {
         return Err(Failure::new(
-            "cannot use console socket if runc will not detach or allocate tty",
+            "process.terminal: cannot use console socket if runc will not detach or allocate tty",
         ));
     }
     Ok(())
@@ -197,7 +197,7 @@ fn with_listen_fds(bundle: Bundle, count: u32) -> Result<Bundle, Failure> {
 }
 
 /// How many descriptors from 3 on are passed on. Those that the caller named must be there.
-fn preserved_fds(parsed: &Parsed, listen: u32) -> Result<u32, Failure> {
+pub(crate) fn preserved_fds(parsed: &Parsed, listen: u32) -> Result<u32, Failure> {
     let count = parsed.number("preserve-fds").unwrap_or(0);
     let count = u32::try_from(count)
         .map_err(|_| Failure::new(format!("invalid value {count} for flag -preserve-fds")))?;
@@ -250,7 +250,7 @@ pub(crate) fn environment() -> Vec<String> {
         .collect()
 }
 
-fn connect(path: &OsStr) -> Result<UnixStream, Failure> {
+pub(crate) fn connect(path: &OsStr) -> Result<UnixStream, Failure> {
     UnixStream::connect(path)
         .map_err(|error| Failure::io(format!("dial unix {}: connect", path.display()), &error))
 }
@@ -271,7 +271,7 @@ pub(crate) fn send_descriptor(
 }
 
 /// Writes the pid, and nothing else, so that whoever sees the file sees it whole.
-fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
+pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::io(format!("open {}", path.display()), error);
     let name =
         path.file_name().ok_or_else(|| failed(&io::Error::from_raw_os_error(nix::libc::EISDIR)))?;
@@ -314,10 +314,10 @@ mod tests {
             assert_eq!(check_terminal(terminal, manner, console), Ok(()));
         }
         let message = check_terminal(true, Detached, false).unwrap_err().message;
-        assert!(message.starts_with("cannot allocate tty if runc will detach"), "{message}");
+        assert!(message.contains("cannot allocate tty if runc will detach"), "{message}");
         for (terminal, manner) in [(false, Detached), (true, Attached), (false, Attached)] {
             let message = check_terminal(terminal, manner, true).unwrap_err().message;
-            assert!(message.starts_with("cannot use console socket"), "{message}");
+            assert!(message.contains("cannot use console socket"), "{message}");
         }
     }
 

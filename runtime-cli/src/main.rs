@@ -1,4 +1,5 @@
 //! `orlop`: the command line of runc, on top of the library.
+#![cfg_attr(not(test), no_main)]
 
 mod args;
 mod attach;
@@ -11,10 +12,10 @@ mod log;
 mod output;
 mod pump;
 mod signals;
+mod sys;
 mod terminal;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use crate::args::{Grammar, Misuse, Parsed};
 use crate::commands::Command;
@@ -22,16 +23,17 @@ use crate::failure::{Failure, Outcome};
 use crate::global::Context;
 use crate::log::Log;
 
-fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
+/// Runs the program; its exit code.
+#[cfg_attr(test, allow(dead_code))]
+fn entry(arguments: Vec<OsString>) -> u8 {
+    let mut arguments = arguments.into_iter();
     let argv0 = arguments.next().unwrap_or_default().to_string_lossy().into_owned();
-    let arguments: Vec<OsString> = arguments.collect();
     let mut log = Log::default();
-    let outcome = command_line(&argv0, &arguments, &mut log);
-    ExitCode::from(outcome.unwrap_or_else(|failure| {
+    let outcome = command_line(&argv0, arguments.as_slice(), &mut log);
+    outcome.unwrap_or_else(|failure| {
         log.failure(&failure.message);
         failure.code
-    }))
+    })
 }
 
 /// Runs what the arguments ask for. `log` is where a failure is to be reported.

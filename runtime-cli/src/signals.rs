@@ -31,7 +31,7 @@ pub(crate) fn divert() -> Result<SignalFd, Failure> {
     let mut signals = SigSet::all();
     signals.remove(Signal::SIGURG);
     let failed = |errno: nix::errno::Errno| {
-        Failure::new(format!("cannot receive signals: {}", errno.desc().to_lowercase()))
+        Failure::new(format!("cannot receive signals: {}", orlop::error::errno_words(errno as i32)))
     };
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None).map_err(failed)?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)

@@ -1,9 +1,11 @@
 //! A bundle: a directory with config.json and a root filesystem (runtime-spec, bundle.md).
 
+mod lists;
+
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Capability, Spec};
+use oci_spec::runtime::{Capability, Process, Spec};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Field, Result};
@@ -68,6 +70,19 @@ impl Bundle {
     }
 }
 
+/// Reads a `process` object by itself, as `exec --process` gets it.
+///
+/// # Errors
+/// It is malformed, naming the field (`process.user.uid`).
+pub fn parse_process(bytes: &[u8]) -> Result<Process> {
+    let process: Value = serde_json::from_slice(bytes)
+        .map_err(|error| Error::config("process", format!("is not JSON: {error}")))?;
+    let spec = json!({"ociVersion": crate::compile::OCI_VERSION, "process": process});
+    let (spec, _) = parse(spec.to_string().as_bytes())?;
+    let missing = || Error::config("process", "process property must not be empty");
+    spec.process().clone().ok_or_else(missing)
+}
+
 /// Parses a config.json.
 ///
 /// Most are read in one pass. What oci-spec 0.10 cannot read though it is valid is mended on a
@@ -78,10 +93,11 @@ impl Bundle {
 pub(crate) fn parse(bytes: &[u8]) -> Result<(Spec, Vec<(Field, String)>)> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Error::config(CONFIG, format!("is not UTF-8: {error}")))?;
-    // serde would take a list for a struct, by position.
+    // serde would take a list for a struct.
     let is_object = text.trim_start().starts_with('{');
     if is_object
         && !is_dropped_silently(text)
+        && !lists::possible(text)
         && let Ok(spec) = serde_json::from_str::<Spec>(text)
     {
         return Ok((spec, Vec::new()));
@@ -90,6 +106,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Spec, Vec<(Field, String)>)> {
         .map_err(|error| Error::config(CONFIG, format!("is no JSON: {error}")))?;
     if !value.is_object() {
         return Err(Error::config(CONFIG, "is no JSON object"));
+    }
+    if let Some(field) = lists::find(&value) {
+        return Err(Error::config(field, "invalid type: a list, expected an object"));
     }
     let mut warnings = Vec::new();
     mend(&mut value, &mut warnings);
@@ -198,6 +217,31 @@ mod tests {
         assert!(text.starts_with("linux.namespaces[1].type: unknown variant `moon`"), "{text}");
         assert!(error("[]").starts_with("config.json: "), "{}", error("[]"));
         assert!(error("{").starts_with("config.json: is no JSON: EOF"), "{}", error("{"));
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        let text = error(r#"{"process":{"cwd":"/","user" : [0, 0]}}"#);
+        assert_eq!(text, "process.user: invalid type: a list, expected an object");
+        let text = error(r#"{"linux":{"resources":{"rdma":{"x":[1, 2]}}}}"#);
+        assert!(text.starts_with("linux.resources.rdma.x: invalid type"), "{text}");
+        let text = error(r#"{"mounts":[{"destination":"/a"}, ["/b", "tmpfs"]]}"#);
+        assert!(text.starts_with("mounts[1]: invalid type"), "{text}");
+        // Where nobody expects an object, a list is not looked at.
+        let text = r#"{"process":{"cwd":"/","user":{},"args":["sh","-c"," [ 1, [ \"user\":[ "]},
+            "unknown":{"process":[[1],[2]]}}"#;
+        assert!(parse(text.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn configurations_of_engines_are_read_in_one_pass() {
+        for text in [
+            include_str!("../../conformance/bundles/docker.json"),
+            include_str!("../../conformance/bundles/podman.json"),
+            include_str!("../../conformance/bundles/containerd.json"),
+        ] {
+            assert!(!lists::possible(text));
+        }
     }
 
     #[test]

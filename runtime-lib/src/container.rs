@@ -305,6 +305,13 @@ impl Container {
         hooks.iter().try_for_each(|hook| supervise::run_hook(hook, &state, None, environment))
     }
 
+    /// A further process in it; `process` is a `process` object of the runtime-spec. What it leaves
+    /// open (capabilities, resource limits) is the container's.
+    #[must_use]
+    pub fn exec(&self, process: oci_spec::runtime::Process) -> crate::ExecBuilder<'_> {
+        crate::ExecBuilder::new(self, process)
+    }
+
     /// Sends a signal (number) to its init. SIGKILL reaches all processes of a container without a
     /// pid namespace of its own, also when its init has ended.
     ///
@@ -345,7 +352,7 @@ impl Container {
     }
 
     /// A pidfd of the init; `None` where it has ended.
-    fn open_pidfd(&self) -> Result<Option<OwnedFd>> {
+    pub(crate) fn open_pidfd(&self) -> Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.record.pid) else {
             return Ok(None);
         };

@@ -1,33 +1,21 @@
 //! Creating a container: from a bundle to an init that waits for `start`, or to a running program.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use orlop_init::plan::Message;
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
+use orlop_init::plan::{Message, Op};
 
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Hierarchy};
+use crate::compile::exec::Join;
 use crate::compile::{HostFacts, Request, compile};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::host;
 use crate::plan::Plan;
 use crate::state::{DEFAULT_ROOT, Record, StateDirectory};
+use crate::streams::{Stdio, Streams};
 use crate::supervise::{Init, Late, Launch, Target, execute};
-
-/// The standard streams of a container without a terminal.
-#[derive(Debug, Default)]
-pub enum Stdio {
-    /// Those of the calling process.
-    Inherit,
-    /// `/dev/null` for each.
-    #[default]
-    Null,
-    /// These: standard input, output, error.
-    Descriptors([OwnedFd; 3]),
-}
 
 /// What a new container needs; made by [`Container::builder`].
 #[derive(Debug)]
@@ -156,16 +144,11 @@ impl Builder {
         let process = self.bundle.spec.process().as_ref();
         let terminal = process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
         let console_socket = terminal || self.console_socket.is_some();
-        self.compile(Streams::open(&self.stdio)?.null, console_socket)
+        self.compile(&self.request(Streams::open(&self.stdio)?.null, console_socket))
     }
 
-    fn compile(&self, null_streams: u8, console_socket: bool) -> Result<Plan> {
-        crate::compile::check_id(&self.id)?;
-        let spec = &self.bundle.spec;
-        let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
-        let absolute = cgroups_path.is_some_and(|path| path.is_absolute());
-        let facts = HostFacts::probe(!absolute)?;
-        let request = Request {
+    fn request(&self, null_streams: u8, console_socket: bool) -> Request {
+        Request {
             id: self.id.clone(),
             bundle: self.bundle.directory.clone(),
             no_pivot: self.no_pivot,
@@ -173,8 +156,16 @@ impl Builder {
             preserve_fds: self.preserve_fds,
             null_streams,
             console_socket,
-        };
-        let mut plan = compile(spec, &request, &facts)?;
+            joins: false,
+        }
+    }
+
+    fn compile(&self, request: &Request) -> Result<Plan> {
+        let spec = &self.bundle.spec;
+        let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+        let absolute = cgroups_path.is_some_and(|path| path.is_absolute());
+        let facts = HostFacts::probe(!absolute)?;
+        let mut plan = compile(spec, request, &facts)?;
         plan.warnings.extend(self.bundle.warnings.iter().cloned());
         Ok(plan)
     }
@@ -198,7 +189,8 @@ impl Builder {
 
     fn execute(self, release: Release) -> Result<Container> {
         let streams = Streams::open(&self.stdio)?;
-        let plan = self.compile(streams.null, self.console_socket.is_some())?;
+        let request = self.request(streams.null, self.console_socket.is_some());
+        let plan = self.compile(&request)?;
         let hierarchy = Hierarchy::open()?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
         // Before the intent names it: whoever cleans up after an intent kills what is in there.
@@ -207,7 +199,9 @@ impl Builder {
             return Err(error.at(plan.cgroup.field.clone()));
         }
         let mut record = intent(&plan);
-        let attempt = self.attempt(&plan, hierarchy, &directory, &mut record, &streams, release);
+        let join = Join::of(&self.bundle.spec, &plan, &request).map(Box::new);
+        let attempt =
+            self.attempt(&plan, hierarchy, &directory, (&mut record, join), &streams, release);
         match attempt {
             Ok((pidfd, cgroup)) => {
                 let creation = Creation {
@@ -245,7 +239,7 @@ impl Builder {
         plan: &Plan,
         hierarchy: Hierarchy,
         directory: &StateDirectory,
-        record: &mut Record,
+        (record, join): (&mut Record, Option<Box<Join>>),
         streams: &Streams<'_>,
         release: Release,
     ) -> Result<(OwnedFd, Cgroup)> {
@@ -259,11 +253,12 @@ impl Builder {
         let console_socket = self.console_socket.as_ref().map(duplicate).transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
-            cgroup: &cgroup,
+            cgroup: cgroup.as_fd(),
             progress,
             start,
             streams: streams.replaced(),
             console_socket,
+            container: None,
         };
         let init = Init::spawn(plan, launch)?;
         let target = Target {
@@ -273,6 +268,7 @@ impl Builder {
             null_streams: streams.null,
             hook_environment: &self.hook_environment,
         };
+        record.join = join;
         let result = finish(plan, &target, directory, record, release);
         if result.is_err() {
             init.destroy();
@@ -290,6 +286,11 @@ fn finish(
     release: Release,
 ) -> Result<()> {
     execute(plan, target)?;
+    for step in &plan.child {
+        if let Op::Seccomp { program, .. } = &step.op {
+            directory.write_filter(&program.0)?;
+        }
+    }
     target.init.wait_for(plan, Message::Ready)?;
     record.pid = target.init.pid;
     let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");
@@ -317,93 +318,11 @@ fn intent(plan: &Plan) -> Record {
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
         late: Late::of(plan),
+        join: None,
     }
 }
 
 fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, 3)
         .map_err(|errno| Error::sys("cannot duplicate the console socket", errno))
-}
-
-/// The standard streams, opened.
-struct Streams<'a> {
-    /// `/dev/null`, where it is needed.
-    null_file: Option<OwnedFd>,
-    given: Given<'a>,
-    /// Bit n: stream n is `/dev/null`.
-    null: u8,
-}
-
-enum Given<'a> {
-    /// The caller's; bit n of the mask: it has no stream n.
-    Own(u8),
-    Descriptors(&'a [OwnedFd; 3]),
-    None,
-}
-
-const OWN: [BorrowedFd<'static>; 3] =
-    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-
-impl<'a> Streams<'a> {
-    fn open(stdio: &'a Stdio) -> Result<Self> {
-        let mut null = 0;
-        let mut missing = 0;
-        let mut look = |number: u8, stream: BorrowedFd<'_>| match is_null(stream) {
-            Ok(true) => null |= 1 << number,
-            Ok(false) => {}
-            Err(_) => {
-                missing |= 1 << number;
-                null |= 1 << number;
-            }
-        };
-        let given = match stdio {
-            Stdio::Inherit => {
-                (0..).zip(OWN).for_each(|(number, stream)| look(number, stream));
-                Given::Own(missing)
-            }
-            Stdio::Descriptors(streams) => {
-                (0..).zip(streams).for_each(|(number, stream)| look(number, stream.as_fd()));
-                Given::Descriptors(streams)
-            }
-            Stdio::Null => Given::None,
-        };
-        if matches!(given, Given::None) {
-            (null, missing) = (7, 7);
-        }
-        let null_file = if missing == 0 { None } else { Some(open_null()?) };
-        Ok(Self { null_file, given, null })
-    }
-
-    /// Those that the init gets in place of the caller's.
-    fn replaced(&self) -> [Option<BorrowedFd<'_>>; 3] {
-        let null = self.null_file.as_ref().map(AsFd::as_fd);
-        match self.given {
-            Given::Own(missing) => {
-                [0, 1, 2].map(|number| if missing & (1 << number) == 0 { None } else { null })
-            }
-            Given::Descriptors(streams) => streams.each_ref().map(|stream| Some(stream.as_fd())),
-            Given::None => [null; 3],
-        }
-    }
-
-    fn all(&self) -> [BorrowedFd<'_>; 3] {
-        let [a, b, c] = self.replaced();
-        let [x, y, z] = OWN;
-        [a.unwrap_or(x), b.unwrap_or(y), c.unwrap_or(z)]
-    }
-}
-
-/// Whether a stream is `/dev/null`.
-fn is_null(stream: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let stat = rustix::fs::fstat(stream)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && rustix::fs::major(stat.st_rdev) == 1
-        && rustix::fs::minor(stat.st_rdev) == 3)
-}
-
-fn open_null() -> Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let file = rustix::fs::open("/dev/null", flags, Mode::empty())
-        .map_err(|errno| Error::sys("cannot open \"/dev/null\"", errno))?;
-    Ok(file)
 }

@@ -147,7 +147,34 @@ pub(crate) fn errno_text(errno: i32) -> String {
     if known == nix::errno::Errno::UnknownErrno {
         return format!("errno {errno}");
     }
-    format!("{} ({known:?})", known.desc().to_lowercase())
+    format!("{} ({known:?})", errno_words(errno))
+}
+
+/// The words of an errno(3) as glibc and Go have them, in lower case: callers compare them.
+#[must_use]
+pub fn errno_words(errno: i32) -> String {
+    // nix has other words of its own for these.
+    let words = match errno {
+        libc::EIO => "input/output error",
+        libc::EBADF => "bad file descriptor",
+        libc::EAGAIN => "resource temporarily unavailable",
+        libc::ENOMEM => "cannot allocate memory",
+        libc::EXDEV => "invalid cross-device link",
+        libc::ENFILE => "too many open files in system",
+        libc::ENOTTY => "inappropriate ioctl for device",
+        libc::EDOM => "numerical argument out of domain",
+        libc::ERANGE => "numerical result out of range",
+        libc::EDEADLK => "resource deadlock avoided",
+        libc::ENOLCK => "no locks available",
+        libc::ELOOP => "too many levels of symbolic links",
+        libc::EBADMSG => "bad message",
+        libc::EILSEQ => "invalid or incomplete multibyte or wide character",
+        libc::EOPNOTSUPP => "operation not supported",
+        libc::ENETRESET => "network dropped connection on reset",
+        libc::EDQUOT => "disk quota exceeded",
+        _ => return nix::errno::Errno::from_raw(errno).desc().to_lowercase(),
+    };
+    words.to_owned()
 }
 
 /// What an errno can be taken from.
@@ -212,5 +239,18 @@ mod tests {
         assert_eq!(errno_text(libc::ENOENT), "no such file or directory (ENOENT)");
         assert_eq!(errno_text(libc::ESRCH), "no such process (ESRCH)");
         assert_eq!(errno_text(libc::EISDIR), "is a directory (EISDIR)");
+        assert_eq!(errno_text(libc::ELOOP), "too many levels of symbolic links (ELOOP)");
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn errno_texts_are_those_of_glibc() {
+        for errno in 1..=133 {
+            let own = io::Error::from_raw_os_error(errno).to_string();
+            let words = own.rsplit_once(" (os error").unwrap().0.to_lowercase();
+            if !words.starts_with("unknown error") {
+                assert_eq!(errno_words(errno), words);
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::cgroup::IfMissing;
 use crate::compile::{attr, capability_names, namespace_name, propagation_name, rlimit_name};
 use crate::error::Field;
-use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step};
+use crate::plan::{Bytes, HookPlan, HostOp, PidNamespace, Plan, Slot, Step};
 
 /// One line: an operation, what it works on and how, and the field it comes from.
 struct Row {
@@ -84,7 +84,11 @@ impl Plan {
             row("clone", clone_text(self), &"linux.namespaces".into()),
         ];
         if let Some(Step { op, field }) = &self.pid_namespace {
-            rows.push(row("born-into", format!("pid {}", op.display()), field));
+            let text = match op {
+                PidNamespace::Path(path) => format!("pid {}", path.display()),
+                PidNamespace::Container => "pid of the container".to_owned(),
+            };
+            rows.push(row("born-into", text, field));
         }
         for (number, Step { op, field }) in self.slots.iter().enumerate() {
             rows.push(row("slot", format!("{number}: {}", slot_text(op)), field));
@@ -133,6 +137,8 @@ fn slot_text(slot: &Slot) -> String {
             format!("{} namespace {}{rest}", flag_names(*flag), path.display())
         }
         Slot::ConsoleSocket => "console socket".to_owned(),
+        Slot::Container => "the container's init".to_owned(),
+        Slot::ContainerRoot => "the root of the container's init".to_owned(),
     }
 }
 
@@ -298,6 +304,8 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             let rest = if *isolate { ", its parent made private" } else { "" };
             ("open-root", format!("{}{rest}", show(path)))
         }
+        Op::UseRoot => ("use-root", "/".to_owned()),
+        Op::Chroot { slot } => ("chroot", format!("slot {slot}")),
         Op::Bind(new) => ("bind", bind(new)),
         Op::Filesystem(new) => ("filesystem", filesystem(new)),
         Op::Remount { target, attributes: own, tree_attributes } => {

@@ -32,8 +32,19 @@ impl HostFacts {
 /// # Errors
 /// procfs cannot be read.
 fn own_cgroup() -> Result<String> {
-    let text = fs::read_to_string("/proc/self/cgroup")
-        .map_err(|error| Error::sys("cannot read \"/proc/self/cgroup\"", &error))?;
+    cgroup_file("/proc/self/cgroup")
+}
+
+/// The cgroup of another process in the unified hierarchy.
+///
+/// # Errors
+/// It has ended.
+pub(crate) fn cgroup_of(pid: i32) -> Result<String> {
+    cgroup_file(&format!("/proc/{pid}/cgroup"))
+}
+
+fn cgroup_file(path: &str) -> Result<String> {
+    let text = read(path).map_err(|errno| Error::sys(format!("cannot read {path:?}"), errno))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"));
     Ok(path.unwrap_or("/").to_owned())
 }

@@ -6,17 +6,27 @@ mod compile;
 pub mod container;
 mod create;
 pub mod error;
+mod exec;
 mod explain;
 pub mod features;
 mod host;
 mod plan;
 pub mod seccomp;
 mod state;
+mod streams;
 mod supervise;
 mod sys;
 
+/// The model of the runtime-spec that this library takes: crate `oci-spec`.
+pub mod spec {
+    pub use crate::bundle::parse_process;
+    pub use oci_spec::runtime::*;
+}
+
 pub use bundle::Bundle;
 pub use container::{Container, ExitStatus, State, Status};
-pub use create::{Builder, Stdio};
+pub use create::Builder;
 pub use error::{Error, ErrorKind, Result};
+pub use exec::{Exec, ExecBuilder};
 pub use plan::Plan;
+pub use streams::Stdio;

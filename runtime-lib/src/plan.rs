@@ -10,7 +10,7 @@ use crate::error::{Error, Field, Result};
 
 /// The bytes of a string or blob in an operation of the init.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bytes(pub(crate) Vec<u8>);
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
 impl Bytes {
     /// A string for the kernel: NUL-terminated.
@@ -73,6 +73,19 @@ pub(crate) enum Slot {
     Namespace { path: PathBuf, flag: u32, foreign: bool },
     /// The connected console socket.
     ConsoleSocket,
+    /// A pidfd of the container's init.
+    Container,
+    /// The root directory of the container's init (`/proc/PID/root`).
+    ContainerRoot,
+}
+
+/// A pid namespace that a process is born into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PidNamespace {
+    /// `linux.namespaces[i].path`.
+    Path(PathBuf),
+    /// That of the container's init.
+    Container,
 }
 
 /// One operation of the creator on the init's process or its cgroup, while the init mounts.
@@ -124,7 +137,7 @@ pub struct Plan {
     /// `CLONE_NEW*` of clone3(2).
     pub(crate) clone_flags: u32,
     /// A pid namespace that the init is born into (`linux.namespaces[i].path`).
-    pub(crate) pid_namespace: Option<Step<PathBuf>>,
+    pub(crate) pid_namespace: Option<Step<PidNamespace>>,
     /// Whether the container's pid namespace is its own, so that the init's death ends all of it.
     pub(crate) own_pid_namespace: bool,
     pub(crate) slots: Vec<Step<Slot>>,

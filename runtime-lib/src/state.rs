@@ -15,6 +15,7 @@ use orlop_init::plan::progress;
 use rustix::fs::{FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::compile::exec::Join;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::HookPlan;
 use crate::supervise::Late;
@@ -26,9 +27,10 @@ const INTENT: &str = "intent.json";
 const STATE: &str = "state.json";
 const FIFO: &str = "exec.fifo";
 const PROGRESS: &str = "progress";
+const SECCOMP: &str = "seccomp.bpf";
 
 /// What is kept of a container. Readers take records of older versions: new fields have defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
@@ -46,6 +48,9 @@ pub(crate) struct Record {
     pub(crate) poststart: Vec<HookPlan>,
     pub(crate) poststop: Vec<HookPlan>,
     pub(crate) late: Late,
+    /// For processes that join later; an intent has none.
+    #[serde(default)]
+    pub(crate) join: Option<Box<Join>>,
 }
 
 /// A container's directory.
@@ -150,6 +155,27 @@ impl StateDirectory {
             .map_err(|error| failed("write", &path, &error))
     }
 
+    /// Keeps the instructions of the seccomp filter for processes that join later.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) fn write_filter(&self, program: &[u8]) -> Result<()> {
+        let path = self.path.join(SECCOMP);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(program))
+            .map_err(|error| failed("write", &path, &error))
+    }
+
+    /// The instructions of the seccomp filter.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(crate) fn read_filter(&self) -> Result<Vec<u8>> {
+        let path = self.path.join(SECCOMP);
+        fs::read(&path).map_err(|error| failed("read", &path, &error))
+    }
+
     /// The file of the init's shared page, made new.
     ///
     /// # Errors
@@ -215,7 +241,7 @@ impl StateDirectory {
     /// It cannot be removed.
     pub(crate) fn remove(&self) -> Result<()> {
         // Nearly always these are all there is: no need to list the directory.
-        for name in [STATE, PROGRESS, INTENT, FIFO] {
+        for name in [STATE, PROGRESS, INTENT, FIFO, SECCOMP] {
             let _missing = fs::remove_file(self.path.join(name)); // what stays, fails below
         }
         let removed = match fs::remove_dir(&self.path) {

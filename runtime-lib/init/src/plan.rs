@@ -203,11 +203,11 @@ pub struct Capabilities {
 /// One operation of the init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op<B> {
-    /// setns(2) into a namespace that the creator opened.
+    /// setns(2) into a namespace that the creator opened, or into those of a process by its pidfd.
     JoinNamespace {
         /// Slot of the descriptor.
         slot: u16,
-        /// Its `CLONE_NEW*` flag.
+        /// `CLONE_NEW*` flags: one for a namespace, those to join for a process.
         flag: u32,
     },
     /// unshare(2).
@@ -235,6 +235,14 @@ pub enum Op<B> {
         /// The host's mounts stay shared: the mount that the root is attached to is made private
         /// first, lest the host see all that follows.
         isolate: bool,
+    },
+    /// The root is that of the namespace which the init has joined.
+    UseRoot,
+    /// chroot(2) into a directory that the creator opened: the root of a container that was made
+    /// with [`Op::MoveRoot`].
+    Chroot {
+        /// Slot of the descriptor.
+        slot: u16,
     },
     /// A bind mount.
     Bind(Bind<B>),

@@ -130,6 +130,8 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
         Op::OpenRoot { path, isolate } => ops::root::open(init, path.c_str()?, isolate),
+        Op::UseRoot => ops::root::use_current(init),
+        Op::Chroot { slot } => ops::root::enter(init.slot(slot)?),
         Op::Bind(bind) => ops::mounts::bind(init, &bind),
         Op::Filesystem(filesystem) => ops::mounts::filesystem(init, &filesystem),
         Op::Remount { target, attributes, tree_attributes } => {

@@ -69,7 +69,7 @@ pub(super) fn unbuilt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     config.linux.map_or(Ok(()), linux)
 }
 
-fn process(process: &Process, out: &mut Columns) -> Result<()> {
+pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
     let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     refuse(&[
         ("process.scheduler", process.scheduler().is_some()),

@@ -9,6 +9,7 @@ pub(crate) mod cgroup_path;
 mod check;
 pub(crate) mod device_program;
 mod devices;
+pub(crate) mod exec;
 mod hooks;
 pub(crate) mod mount_options;
 mod mounts;
@@ -55,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) null_streams: u8,
     /// There is a socket for the terminal's master.
     pub(crate) console_socket: bool,
+    /// The process joins a container that is there, rather than to become one.
+    pub(crate) joins: bool,
 }
 
 /// What the plan depends on, of the host.

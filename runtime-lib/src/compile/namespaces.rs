@@ -1,13 +1,13 @@
 //! `linux.namespaces`, and what lives in the UTS namespace: `hostname` and `domainname`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use orlop_init::plan::Op;
 
 use super::{Columns, Config, kernel_path};
 use crate::error::{Error, Result};
-use crate::plan::{Bytes, Slot, Step};
+use crate::plan::{Bytes, PidNamespace, Slot, Step};
 
 /// `__NEW_UTS_LEN` of the kernel: the longest host name and domain name, in bytes.
 const LONGEST_NAME: usize = 64;
@@ -86,10 +86,11 @@ impl<'a> Namespaces<'a> {
     }
 
     /// The pid namespace that the init is born into, where config.json names one.
-    pub(super) fn joined_pid(&self) -> Result<Option<Step<PathBuf>>> {
+    pub(super) fn joined_pid(&self) -> Result<Option<Step<PidNamespace>>> {
         let Some(namespace) = self.find(LinuxNamespaceType::Pid) else { return Ok(None) };
         let field = format!("{}.path", namespace.field());
-        Ok(namespace.path.map(|path| Step { op: path.to_owned(), field: field.into() }))
+        let joined = |path: &Path| PidNamespace::Path(path.to_owned());
+        Ok(namespace.path.map(|path| Step { op: joined(path), field: field.into() }))
     }
 }
 

@@ -31,16 +31,6 @@ pub(crate) struct Limits {
     pub(crate) memory_check: Option<MemoryCheck>,
 }
 
-impl Limits {
-    /// The controllers that the writes need, without repetition.
-    pub(crate) fn controllers(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.writes.iter().map(CgroupWrite::controller).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
-}
-
 /// Compiles `linux.resources` and, for the default device rules, `linux.devices`.
 ///
 /// # Errors

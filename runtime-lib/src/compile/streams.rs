@@ -39,7 +39,8 @@ pub(super) fn terminal(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     };
     let socket_slot = out.slot(FIELD, Slot::ConsoleSocket)?;
     let uid = config.process.user().uid();
-    out.child(FIELD, Op::Terminal(Terminal { socket_slot, rows, columns, uid, console: true }));
+    let console = !config.request.joins;
+    out.child(FIELD, Op::Terminal(Terminal { socket_slot, rows, columns, uid, console }));
     Ok(())
 }
 

@@ -12,10 +12,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use super::{image, report};
-use crate::cgroup::Cgroup;
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Bytes, Plan, Slot};
+use crate::plan::{Bytes, PidNamespace, Plan, Slot};
 use crate::sys::{Spawn, SpawnError, spawn};
 
 /// What spawning takes beside the plan.
@@ -24,7 +23,7 @@ pub(crate) struct Launch<'a> {
     /// An installed init to execute instead of the embedded one.
     pub(crate) init_file: Option<&'a Path>,
     /// The cgroup that the init is born into.
-    pub(crate) cgroup: &'a Cgroup,
+    pub(crate) cgroup: BorrowedFd<'a>,
     /// The file of the shared page.
     pub(crate) progress: File,
     /// The fifo that releases the container; without it, [`Init::start`] does.
@@ -33,6 +32,15 @@ pub(crate) struct Launch<'a> {
     pub(crate) streams: [Option<BorrowedFd<'a>>; 3],
     /// The connected console socket.
     pub(crate) console_socket: Option<OwnedFd>,
+    /// The container that the process joins.
+    pub(crate) container: Option<Running<'a>>,
+}
+
+/// The init of a container that runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Running<'a> {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: BorrowedFd<'a>,
 }
 
 /// A spawned init.
@@ -60,7 +68,7 @@ impl Init {
             control_fd: inherit.add(theirs)?,
             progress_fd: inherit.add(duplicate(&launch.progress)?)?,
             start_fd: launch.start.map_or(Ok(-1), |fifo| inherit.add(fifo))?,
-            slots: open_slots(plan, launch.console_socket, &mut inherit)?,
+            slots: open_slots(plan, launch.console_socket, launch.container, &mut inherit)?,
             ignored_signals: crate::host::ignored_signals()?,
             sealed_mounts: plan.sealed_mounts(),
             strings: plan.strings(),
@@ -71,7 +79,7 @@ impl Init {
         let image = image::open(launch.init_file)?;
         let child = Spawn {
             namespaces: plan.clone_flags,
-            cgroup: launch.cgroup.as_fd(),
+            cgroup: launch.cgroup,
             image: image.as_fd(),
             args: [c"orlop-init", &number],
             streams: launch.streams,
@@ -80,7 +88,7 @@ impl Init {
         };
         let (pid, pidfd) = match &plan.pid_namespace {
             None => spawn(&child).map_err(|error| spawn_error(error, plan))?,
-            Some(step) => spawn_in_pid_namespace(&child, &step.op, plan)
+            Some(step) => spawn_in_pid_namespace(&child, &step.op, launch.container, plan)
                 .map_err(|error| error.at(step.field.clone()))?,
         };
         Ok(Self { pid, pidfd, control, progress: launch.progress })
@@ -191,7 +199,11 @@ impl Inherit {
     }
 }
 
-fn duplicate(file: &File) -> Result<OwnedFd> {
+fn no_container() -> Error {
+    Error::bug("no container to join")
+}
+
+fn duplicate(file: impl AsFd) -> Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(file, 3)
         .map_err(|errno| Error::sys("cannot duplicate a descriptor", errno))
 }
@@ -204,6 +216,7 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
 fn open_slots(
     plan: &Plan,
     console_socket: Option<OwnedFd>,
+    container: Option<Running<'_>>,
     inherit: &mut Inherit,
 ) -> Result<Bytes> {
     let mut console_socket = console_socket;
@@ -215,6 +228,13 @@ fn open_slots(
                     |namespace| if *foreign { not_our_own(namespace, path) } else { Ok(namespace) },
                 )
                 .map_err(|error| error.at(step.field.clone()))?,
+            Slot::Container => duplicate(container.ok_or_else(no_container)?.pidfd)?,
+            Slot::ContainerRoot => {
+                let path = format!("/proc/{}/root", container.ok_or_else(no_container)?.pid);
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::open(&path, flags, Mode::empty())
+                    .map_err(|errno| Error::sys(format!("cannot open {path:?}"), errno))?
+            }
             Slot::ConsoleSocket => {
                 console_socket.take().ok_or_else(|| Error::bug("no console socket"))?
             }
@@ -261,13 +281,24 @@ fn not_our_own(namespace: OwnedFd, path: &Path) -> Result<OwnedFd> {
 
 /// Spawns into a pid namespace: from a thread of its own, as setns(2) decides for the caller's
 /// later children.
-fn spawn_in_pid_namespace(child: &Spawn<'_>, path: &Path, plan: &Plan) -> Result<(i32, OwnedFd)> {
+fn spawn_in_pid_namespace(
+    child: &Spawn<'_>,
+    namespace: &PidNamespace,
+    container: Option<Running<'_>>,
+    plan: &Plan,
+) -> Result<(i32, OwnedFd)> {
     const CLONE_NEWPID: u32 = libc::CLONE_NEWPID.cast_unsigned();
-    let namespace = open_namespace(path, CLONE_NEWPID)?;
+    let opened;
+    let namespace = match namespace {
+        PidNamespace::Path(path) => {
+            opened = open_namespace(path, CLONE_NEWPID)?;
+            opened.as_fd()
+        }
+        PidNamespace::Container => container.ok_or_else(no_container)?.pidfd,
+    };
     let in_namespace = || {
-        nix::sched::setns(namespace.as_fd(), nix::sched::CloneFlags::CLONE_NEWPID).map_err(
-            |errno| Error::sys(format!("cannot join the pid namespace {path:?}"), errno),
-        )?;
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWPID)
+            .map_err(|errno| Error::sys("cannot join the pid namespace", errno))?;
         spawn(child).map_err(|error| spawn_error(error, plan))
     };
     std::thread::scope(|scope| {

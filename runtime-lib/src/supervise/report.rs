@@ -112,6 +112,7 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
     };
     let what = hook_name(&field).unwrap_or(what);
     let errno = page.word(progress::ERRNO).cast_signed();
+    let field = part_of_mount(field, doing, errno);
     let detail = page.detail();
     match doing {
         Doing::NotInPath => {
@@ -132,13 +133,32 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
         }
         _ => {
             let mut message = what;
-            for part in [text(doing), &detail].into_iter().filter(|part| !part.is_empty()) {
+            for part in [text(doing, errno), &detail].into_iter().filter(|part| !part.is_empty()) {
                 message.push_str(": ");
                 message.push_str(part);
             }
             let error = Error::new(ErrorKind::Init, message).at(field);
             if errno == 0 { error } else { error.errno(errno) }
         }
+    }
+}
+
+/// The part of a mount that a step is about, where it is about one: `mounts[3].source`.
+fn part_of_mount(field: Field, doing: Doing, errno: i32) -> Field {
+    let part = match doing {
+        Doing::OpenSource => "source",
+        Doing::OpenTarget | Doing::CreateTarget => "destination",
+        Doing::Attach if errno == libc::ENOTDIR => "destination",
+        Doing::OpenFilesystem => "type",
+        Doing::SetOption => "options",
+        _ => return field,
+    };
+    let whole = field.strip_prefix("mounts[").and_then(|rest| rest.strip_suffix(']'));
+    match whole {
+        Some(index) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Field::from(format!("{field}.{part}"))
+        }
+        _ => field,
     }
 }
 
@@ -153,14 +173,17 @@ fn hook(message: String, field: Field) -> Error {
 }
 
 /// What a step is, in words that follow the operation's.
-fn text(doing: Doing) -> &'static str {
+fn text(doing: Doing, errno: i32) -> &'static str {
     match doing {
+        Doing::Attach if errno == libc::ENOTDIR => {
+            "a directory cannot be mounted onto a file, nor a file onto a directory"
+        }
         Doing::Decode => "the init does not understand the plan",
         Doing::OpenSource => "cannot open the source",
         Doing::OpenTarget => "cannot look up the destination",
         Doing::CreateTarget => "cannot create the mountpoint",
         Doing::OpenFilesystem => "the kernel does not offer this filesystem here",
-        Doing::SetOption => "option refused: ",
+        Doing::SetOption => "option refused",
         Doing::CreateFilesystem => "the filesystem refused",
         Doing::CreateMount => "cannot create the mount",
         Doing::SetAttributes => "cannot set the mount's attributes",
@@ -199,6 +222,7 @@ fn what(op: &Op<Bytes>) -> String {
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
         Op::HostPropagation { .. } => "cannot set the propagation of the host's mounts".to_owned(),
         Op::OpenRoot { path, .. } => format!("invalid rootfs: {}", quoted(path)),
+        Op::UseRoot | Op::Chroot { .. } => "cannot enter the container's root".to_owned(),
         Op::Bind(bind) => mounting(&bind.source, &bind.target),
         Op::Filesystem(filesystem) if filesystem.source.to_text().is_empty() => {
             mounting(&filesystem.fstype, &filesystem.target)

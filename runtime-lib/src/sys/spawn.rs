@@ -90,7 +90,7 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<(i32, OwnedFd), SpawnError> {
     args.exit_signal = libc::SIGCHLD as u64;
     args.stack = stack.as_mut_ptr() as u64;
     args.stack_size = STACK as u64;
-    args.cgroup = spawn.cgroup.as_raw_fd() as u64;
+    args.cgroup = u64::try_from(spawn.cgroup.as_raw_fd()).unwrap_or(u64::MAX);
     // SAFETY: `args` names a stack of our own that nothing else uses and that outlives the child's
     // use of it, as CLONE_VFORK returns only after its exec or exit; `child` likewise. The child
     // runs `run_child`, which never returns and touches only `child`. CLONE_CLEAR_SIGHAND keeps

@@ -56,9 +56,15 @@ pub(crate) fn clone_tree(place: BorrowedFd<'_>, recursive: bool) -> Result<Owned
 }
 
 /// Attaches a detached mount to an open place.
+///
+/// ENOTDIR if one of them is a directory and the other is not: the kernel's EINVAL does not say.
 pub(crate) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(mount, c"", place, c"", flags)
+    rustix::mount::move_mount(mount, c"", place, c"", flags).map_err(|errno| {
+        let is_directory = |fd| is_directory(fd).unwrap_or(false);
+        let differ = errno == Errno::INVAL && is_directory(mount) != is_directory(place);
+        if differ { Errno::NOTDIR } else { errno }
+    })
 }
 
 /// What a mountpoint is created as.

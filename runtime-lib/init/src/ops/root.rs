@@ -57,6 +57,19 @@ pub(crate) fn open(init: &mut Init<'_>, path: &CStr, isolate: bool) -> Result<()
     Ok(())
 }
 
+/// Takes the root of the joined mount namespace as the container's.
+pub(crate) fn use_current(init: &mut Init<'_>) -> Result<(), Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    init.root = Some(rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Whole)?);
+    Ok(())
+}
+
+/// Makes an open directory the root.
+pub(crate) fn enter(directory: BorrowedFd<'_>) -> Result<(), Fail> {
+    rustix::process::fchdir(directory).at(Step::Chdir)?;
+    rustix::process::chroot(c".").at(Step::Whole)
+}
+
 /// The root of the mount that a directory is in.
 fn mount_of(directory: BorrowedFd<'_>) -> Result<OwnedFd, Fail> {
     let up = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,5 +1,7 @@
 //! Raw system calls that rustix lacks, the process's entry, its memory: the only unsafe code of the init.
 #![allow(unsafe_code)]
+// The arguments of system calls are words, whatever they mean.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64.rs"]
@@ -111,7 +113,7 @@ impl SharedPage {
 
     /// Stores a word at one of the offsets of `progress`.
     pub(crate) fn store(self, offset: usize, value: u32) {
-        debug_assert!(offset % 4 == 0 && offset + 4 <= orlop_init::plan::progress::SIZE);
+        debug_assert!(offset.is_multiple_of(4) && offset + 4 <= orlop_init::plan::progress::SIZE);
         // SAFETY: inside the mapping and aligned (the offsets are constants of `progress`);
         // volatile because others read it.
         unsafe { self.map.add(offset).cast::<u32>().write_volatile(value.to_le()) }
@@ -119,7 +121,7 @@ impl SharedPage {
 
     /// Loads a word.
     pub(crate) fn load(self, offset: usize) -> u32 {
-        debug_assert!(offset % 4 == 0 && offset + 4 <= orlop_init::plan::progress::SIZE);
+        debug_assert!(offset.is_multiple_of(4) && offset + 4 <= orlop_init::plan::progress::SIZE);
         // SAFETY: as in `store`.
         u32::from_le(unsafe { self.map.add(offset).cast::<u32>().read_volatile() })
     }

@@ -388,10 +388,3 @@ fn unified_takes_names_of_resource_files_only() {
         );
     }
 }
-
-#[test]
-fn controllers_are_those_of_the_files() {
-    let plan = plan(json!({"pids": {"limit": 3}, "memory": {"limit": 1, "reservation": 1},
-        "unified": {"misc.max": "a 1"}}));
-    assert_eq!(plan.controllers(), ["memory", "misc", "pids"]);
-}

@@ -21,6 +21,7 @@ fn request() -> Request {
         preserve_fds: 0,
         null_streams: 0,
         console_socket: false,
+        joins: false,
     }
 }
 

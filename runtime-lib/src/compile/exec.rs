@@ -1,0 +1,189 @@
+//! A further process in a container that is there.
+
+use oci_spec::runtime::{
+    LinuxBuilder, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, Process, Spec,
+};
+use orlop_init::plan::Op;
+use serde::{Deserialize, Serialize};
+
+use super::{Columns, Config, HostFacts, Request, Section, capabilities, check, process, streams};
+use crate::error::{Error, Result};
+use crate::plan::{Bytes, PidNamespace, Plan, Slot, Step};
+
+/// What is kept of a container's configuration for the processes that join it later.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Join {
+    /// `CLONE_NEW*` of the namespaces that config.json lists, new or joined.
+    pub(crate) namespaces: u32,
+    /// `process`, without its arguments and environment.
+    pub(crate) process: Process,
+    pub(crate) personality: Option<LinuxPersonality>,
+    /// `SECCOMP_FILTER_FLAG_*` of the filter that is kept beside.
+    pub(crate) seccomp_flags: Option<u32>,
+    pub(crate) no_new_keyring: bool,
+    pub(crate) no_pivot: bool,
+    pub(crate) dev_is_bound: bool,
+}
+
+impl Join {
+    /// Of a container that is about to be created.
+    pub(crate) fn of(spec: &Spec, plan: &Plan, request: &Request) -> Option<Self> {
+        let linux = spec.linux().as_ref();
+        let mut process = spec.process().clone()?;
+        process.set_args(None).set_env(None).set_terminal(None);
+        let namespaces = linux.and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
+        let seccomp_flags = plan.child.iter().find_map(|step| match &step.op {
+            Op::Seccomp { flags, .. } => Some(*flags),
+            _ => None,
+        });
+        Some(Self {
+            namespaces: namespaces.fold(0, |flags, namespace| flags | namespace.typ() as u32),
+            process,
+            personality: linux.and_then(|linux| linux.personality().clone()),
+            seccomp_flags,
+            no_new_keyring: request.no_new_keyring,
+            no_pivot: request.no_pivot,
+            dev_is_bound: super::mounts::binds_dev(spec),
+        })
+    }
+
+    /// What `process` leaves open comes from the container's own (runc's rule): capabilities and
+    /// resource limits; and always the umask and the OOM score.
+    fn complete(&self, process: &Process) -> Process {
+        let mut process = process.clone();
+        if process.capabilities().is_none() {
+            process.set_capabilities(self.process.capabilities().clone());
+        }
+        if process.rlimits().is_none() {
+            process.set_rlimits(self.process.rlimits().clone());
+        }
+        process.set_oom_score_adj(self.process.oom_score_adj());
+        let umask = self.process.user().umask();
+        process.user_mut().set_umask(umask);
+        process
+    }
+}
+
+/// The filter of the container: its instructions, in bytes.
+pub(crate) type Filter = Vec<u8>;
+
+/// What the init of a joining process does, in this order: [`super::CHILD`] without what makes a
+/// container.
+const CHILD: &[Section] = &[
+    process::session_keyring,
+    streams::terminal,
+    streams::reopen_null,
+    process::personality,
+    process::find_home,
+    process::umask,
+    process::no_new_privileges,
+    process::chdir,
+    process::close_descriptors,
+    process::rlimits,
+];
+
+/// The rest, after a filter that takes a privilege to load.
+const AS_USER: &[Section] = &[
+    capabilities::bounding,
+    process::groups,
+    process::user,
+    capabilities::sets,
+    process::chdir_again,
+    process::find_program,
+];
+
+/// What the creator does meanwhile.
+const HOST: &[Section] = &[process::oom_score, streams::owner];
+
+/// Decides everything that running a process in a container will do.
+///
+/// # Errors
+/// A field of `process` that is wrong, or that this version cannot honour.
+pub(crate) fn compile(
+    join: &Join,
+    process: &Process,
+    filter: Option<Filter>,
+    request: &Request,
+    facts: &HostFacts,
+) -> Result<Plan> {
+    let spec = synthetic_spec(join, join.complete(process))?;
+    let mut config = Config::new(&spec, request, facts)?;
+    config.dev_is_bound = join.dev_is_bound;
+    let mut out = Columns::default();
+    check::process(config.process, &mut out)?;
+    enter(join, &mut out)?;
+    run(CHILD, &config, &mut out)?;
+    let mut filter = join
+        .seccomp_flags
+        .zip(filter)
+        .map(|(flags, program)| Op::Seccomp { flags, program: Bytes::blob(program) });
+    // As for the container's own process: early where loading takes CAP_SYS_ADMIN.
+    if !config.nnp() {
+        load(&mut filter, &mut out);
+    }
+    run(AS_USER, &config, &mut out)?;
+    load(&mut filter, &mut out);
+    super::ready(&config, &mut out)?;
+    process::exec(&config, &mut out)?;
+    run(HOST, &config, &mut out)?;
+    let pid = LinuxNamespaceType::Pid as u32;
+    let born_into = join.namespaces & pid != 0;
+    Ok(Plan {
+        id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        rootfs: config.rootfs.clone(),
+        clone_flags: 0,
+        pid_namespace: born_into
+            .then(|| Step { op: PidNamespace::Container, field: "linux.namespaces".into() }),
+        own_pid_namespace: false,
+        slots: out.slots,
+        child: out.child,
+        host: out.host,
+        cgroup: Step { op: String::new(), field: "linux.cgroupsPath".into() },
+        poststart: Vec::new(),
+        poststop: Vec::new(),
+        annotations: Default::default(),
+        preserve_fds: request.preserve_fds,
+        warnings: out.warnings,
+    })
+}
+
+fn run(sections: &[Section], config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    sections.iter().try_for_each(|section| section(config, out))
+}
+
+fn load(filter: &mut Option<Op<Bytes>>, out: &mut Columns) {
+    if let Some(op) = filter.take() {
+        out.child("linux.seccomp", op);
+    }
+}
+
+/// Joins the container's namespaces, all with one call, and finds its root.
+fn enter(join: &Join, out: &mut Columns) -> Result<()> {
+    let flags = join.namespaces & !(LinuxNamespaceType::Pid as u32);
+    let root = if join.no_pivot { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
+    if flags != 0 {
+        let slot = out.slot("linux.namespaces", Slot::Container)?;
+        out.child("linux.namespaces", Op::JoinNamespace { slot, flag: flags });
+    }
+    if let Some(slot) = root {
+        out.child("root.path", Op::Chroot { slot });
+    }
+    out.child("root.path", Op::UseRoot);
+    Ok(())
+}
+
+/// The parts of a configuration that a joining process has.
+fn synthetic_spec(join: &Join, process: Process) -> Result<Spec> {
+    let failed = |_| Error::bug("a configuration cannot be put together");
+    let mut linux = LinuxBuilder::default().build().map_err(failed)?;
+    linux.set_personality(join.personality.clone());
+    // The namespaces are there; of what they are, only that a mount namespace is among them matters.
+    let mut mount = LinuxNamespace::default();
+    mount.set_typ(LinuxNamespaceType::Mount);
+    linux.set_namespaces(Some(vec![mount])).set_resources(None);
+    let mut spec = Spec::default();
+    spec.set_version("1.3.0".to_owned()).set_process(Some(process)).set_linux(Some(linux));
+    spec.set_mounts(None).set_hostname(None);
+    Ok(spec)
+}

@@ -1,0 +1,248 @@
+//! A further process in a container.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use oci_spec::runtime::Process;
+use orlop_init::plan::{Message, progress};
+use rustix::fs::MemfdFlags;
+use rustix::process::Signal;
+
+use crate::cgroup::Cgroup;
+use crate::compile::{HostFacts, Request, exec};
+use crate::container::{Container, ExitStatus, Status};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host;
+use crate::plan::Plan;
+use crate::streams::{Stdio, Streams};
+use crate::supervise::{self, Init, Launch, Running, Target};
+
+/// What a further process needs; made by [`Container::exec`].
+#[derive(Debug)]
+pub struct ExecBuilder<'a> {
+    container: &'a Container,
+    process: Process,
+    stdio: Stdio,
+    console_socket: Option<OwnedFd>,
+    preserve_fds: u32,
+    sub_cgroup: Option<String>,
+    ignore_paused: bool,
+    init_file: Option<PathBuf>,
+}
+
+/// A process in a container, by the handle of its creator.
+#[derive(Debug)]
+pub struct Exec {
+    pid: i32,
+    pidfd: OwnedFd,
+    ended: Option<ExitStatus>,
+}
+
+impl<'a> ExecBuilder<'a> {
+    pub(crate) fn new(container: &'a Container, process: Process) -> Self {
+        Self {
+            container,
+            process,
+            stdio: Stdio::default(),
+            console_socket: None,
+            preserve_fds: 0,
+            sub_cgroup: None,
+            ignore_paused: false,
+            init_file: None,
+        }
+    }
+
+    /// The standard streams; [`Stdio::Null`] unless set. With `terminal` they are the terminal.
+    #[must_use]
+    pub fn stdio(mut self, stdio: Stdio) -> Self {
+        self.stdio = stdio;
+        self
+    }
+
+    /// A connected `AF_UNIX` stream socket that takes the master of the process's terminal.
+    #[must_use]
+    pub fn console_socket(mut self, socket: OwnedFd) -> Self {
+        self.console_socket = Some(socket);
+        self
+    }
+
+    /// How many of the caller's descriptors from 3 on the program inherits under the same numbers.
+    #[must_use]
+    pub fn preserve_fds(mut self, count: u32) -> Self {
+        self.preserve_fds = count;
+        self
+    }
+
+    /// An existing cgroup below the container's to run in.
+    #[must_use]
+    pub fn sub_cgroup(mut self, path: impl Into<String>) -> Self {
+        self.sub_cgroup = Some(path.into());
+        self
+    }
+
+    /// Runs in a paused container too: the process freezes at once, and goes on at `resume`.
+    #[must_use]
+    pub fn ignore_paused(mut self, yes: bool) -> Self {
+        self.ignore_paused = yes;
+        self
+    }
+
+    /// An installed `orlop-init` to execute where the host forbids executing memfds.
+    #[must_use]
+    pub fn init_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.init_file = Some(path.into());
+        self
+    }
+
+    /// Runs the process; returns when execve(2) has succeeded.
+    ///
+    /// # Errors
+    /// The container is not running; a field of the process is wrong; the program cannot be
+    /// executed ([`ErrorKind::Exec`]).
+    pub fn spawn(self) -> Result<Exec> {
+        self.check_state()?;
+        let container = self.container;
+        let stopped = || refused("cannot exec in a stopped container");
+        let pidfd = container.open_pidfd()?.ok_or_else(stopped)?;
+        let streams = Streams::open(&self.stdio)?;
+        let plan = self.compile(streams.null)?;
+        let gone = || refused("the container's cgroup is gone");
+        let cgroup = Cgroup::open(&container.record.cgroup)?.ok_or_else(gone)?;
+        let below = self.sub_cgroup.as_ref().map(|path| cgroup.open_below(path)).transpose()?;
+        let birthplace = below.as_ref().map_or(cgroup.as_fd(), AsFd::as_fd);
+        let running = Running { pid: container.record.pid, pidfd: pidfd.as_fd() };
+        let init = match self.launch(&plan, birthplace, running, &streams) {
+            // The container has divided its cgroup: processes are only in the leaves then.
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && self.sub_cgroup.is_none() =>
+            {
+                let path = host::cgroup_of(running.pid)?;
+                let cgroup = Cgroup::open(&path)?.ok_or_else(stopped)?;
+                self.launch(&plan, cgroup.as_fd(), running, &streams)?
+            }
+            result => result?,
+        };
+        let target = Target {
+            init: &init,
+            cgroup: &cgroup,
+            streams: streams.all(),
+            null_streams: streams.null,
+            hook_environment: &[],
+        };
+        let result = supervise::execute(&plan, &target)
+            .and_then(|()| init.wait_for(&plan, Message::Ready))
+            .and_then(|()| init.start(&plan));
+        if let Err(error) = result {
+            init.destroy();
+            return Err(error);
+        }
+        Ok(Exec { pid: init.pid, pidfd: init.pidfd, ended: None })
+    }
+
+    fn check_state(&self) -> Result<()> {
+        match self.container.status()? {
+            Status::Stopped => Err(refused("cannot exec in a stopped container")),
+            Status::Paused if !self.ignore_paused => {
+                Err(refused("cannot exec in a paused container (use --ignore-paused to override)"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn compile(&self, null_streams: u8) -> Result<Plan> {
+        let record = &self.container.record;
+        let join = record.join.as_deref().ok_or_else(|| {
+            let message = "the container was created by a version of orlop that kept too little \
+                for further processes";
+            Error::new(ErrorKind::Unsupported, message)
+        })?;
+        let filter = match join.seccomp_flags {
+            Some(_) => Some(self.container.directory.read_filter()?),
+            None => None,
+        };
+        let request = Request {
+            id: record.id.clone(),
+            bundle: record.bundle.clone(),
+            no_pivot: join.no_pivot,
+            no_new_keyring: join.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+            null_streams,
+            console_socket: self.console_socket.is_some(),
+            joins: true,
+        };
+        exec::compile(join, &self.process, filter, &request, &HostFacts::probe(false)?)
+    }
+
+    fn launch(
+        &self,
+        plan: &Plan,
+        cgroup: BorrowedFd<'_>,
+        running: Running<'_>,
+        streams: &Streams<'_>,
+    ) -> Result<Init> {
+        let failed = |errno| Error::sys("cannot create the process's progress page", errno);
+        let file = rustix::fs::memfd_create(c"orlop-progress", MemfdFlags::CLOEXEC);
+        let file = file.map_err(failed)?;
+        let size = u64::try_from(progress::SIZE).unwrap_or(0);
+        rustix::fs::ftruncate(&file, size).map_err(failed)?;
+        let console_socket = self.console_socket.as_ref();
+        let console_socket = console_socket
+            .map(|socket| rustix::io::fcntl_dupfd_cloexec(socket, 3).map_err(failed))
+            .transpose()?;
+        let launch = Launch {
+            init_file: self.init_file.as_deref(),
+            cgroup,
+            progress: File::from(file),
+            start: None,
+            streams: streams.replaced(),
+            console_socket,
+            container: Some(running),
+        };
+        Init::spawn(plan, launch)
+    }
+}
+
+impl Exec {
+    /// Its pid in the caller's pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its pidfd: readable (poll) when it ends.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Sends it a signal (number).
+    ///
+    /// # Errors
+    /// It has ended (ESRCH); the number is no signal's.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let sent = match Signal::from_named_raw(signal) {
+            Some(signal) => rustix::process::pidfd_send_signal(&self.pidfd, signal),
+            None => crate::sys::pidfd_send_signal(self.pidfd.as_fd(), signal),
+        };
+        sent.map_err(|errno| Error::sys("cannot signal the process", errno))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Somebody else has reaped it.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.ended {
+            return Ok(status);
+        }
+        let foreign = || refused("the process is not a child of this one");
+        let status = supervise::reap(&self.pidfd)?.ok_or_else(foreign)?;
+        self.ended = Some(status);
+        Ok(status)
+    }
+}
+
+fn refused(why: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidState, why)
+}
