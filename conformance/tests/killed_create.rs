@@ -47,6 +47,7 @@ fn killed_at(count: u32, runtime: &Path, errors: &Path, args: &[&str]) -> End {
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(File::create(errors).unwrap());
     sys::trace(&mut command);
+    #[expect(clippy::zombie_processes, reason = "waitpid(2) below sees its stops and its end")]
     let child = command.spawn().unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     assert!(matches!(waitpid(pid, None).unwrap(), WaitStatus::Stopped(_, Signal::SIGTRAP)));
