@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod cgroup;
 mod compile;
 pub mod container;
+mod control;
 mod create;
 pub mod error;
 mod explain;

@@ -6,6 +6,9 @@ mod explain;
 mod features;
 mod kill;
 mod list;
+mod pause;
+mod ps;
+mod resume;
 mod run;
 mod spec;
 mod start;
@@ -41,6 +44,9 @@ pub(crate) const COMMANDS: &[Command] = &[
     Command { grammar: &features::GRAMMAR, run: features::run },
     Command { grammar: &kill::GRAMMAR, run: kill::run },
     Command { grammar: &list::GRAMMAR, run: list::run },
+    Command { grammar: &pause::GRAMMAR, run: pause::run },
+    Command { grammar: &ps::GRAMMAR, run: ps::run },
+    Command { grammar: &resume::GRAMMAR, run: resume::run },
     Command { grammar: &run::GRAMMAR, run: run::run },
     Command { grammar: &spec::GRAMMAR, run: spec::run },
     Command { grammar: &start::GRAMMAR, run: start::run },
