@@ -74,8 +74,8 @@ fn help_is_on_stdout_in_all_its_forms() {
 #[test]
 fn each_command_has_help() {
     for name in [
-        "create", "delete", "explain", "features", "kill", "list", "pause", "ps", "resume", "run",
-        "spec", "start", "state",
+        "create", "delete", "events", "explain", "features", "kill", "list", "pause", "ps",
+        "resume", "run", "spec", "start", "state",
     ] {
         for arguments in
             [&[name, "-h"][..], &[name, "--help"], &["help", name], &[name, "x", "--help"]]

@@ -1,6 +1,7 @@
 //! What is done to a container's processes as a whole, by way of its cgroup.
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::stats::Stats;
+use crate::cgroup::{Cgroup, Watch};
 use crate::container::{Container, Status};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -38,6 +39,23 @@ impl Container {
     /// They cannot be listed.
     pub fn pids(&self) -> Result<Vec<i32>> {
         self.open_cgroup()?.map_or_else(|| Ok(Vec::new()), |cgroup| cgroup.pids())
+    }
+
+    /// What it and all its processes have used; of one that has ended too, as long as its cgroup
+    /// is there.
+    ///
+    /// # Errors
+    /// `container not running`: there is no cgroup; a file of it cannot be read.
+    pub fn stats(&self) -> Result<Stats> {
+        self.open_cgroup()?.ok_or_else(not_running)?.stats()
+    }
+
+    /// Begins to watch for processes that the OOM killer ends, and for the end of all.
+    ///
+    /// # Errors
+    /// `container not running`: there is no cgroup; the kernel refuses.
+    pub fn watch(&self) -> Result<Watch> {
+        self.open_cgroup()?.ok_or_else(not_running)?.watch()
     }
 
     pub(crate) fn open_cgroup(&self) -> Result<Option<Cgroup>> {

@@ -17,6 +17,8 @@ mod supervise;
 mod sys;
 
 pub use bundle::Bundle;
+pub use cgroup::stats::Stats;
+pub use cgroup::{Event, Watch};
 pub use container::{Container, ExitStatus, State, Status};
 pub use create::{Builder, Stdio};
 pub use error::{Error, ErrorKind, Result};

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod explain;
 mod features;
 mod kill;
@@ -40,6 +41,7 @@ pub(crate) struct Command {
 pub(crate) const COMMANDS: &[Command] = &[
     Command { grammar: &create::GRAMMAR, run: create::run },
     Command { grammar: &delete::GRAMMAR, run: delete::run },
+    Command { grammar: &events::GRAMMAR, run: events::run },
     Command { grammar: &explain::GRAMMAR, run: explain::run },
     Command { grammar: &features::GRAMMAR, run: features::run },
     Command { grammar: &kill::GRAMMAR, run: kill::run },
