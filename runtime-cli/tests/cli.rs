@@ -73,13 +73,14 @@ fn help_is_on_stdout_in_all_its_forms() {
 
 #[test]
 fn each_command_has_help() {
-    for name in
-        ["create", "delete", "explain", "features", "kill", "list", "run", "spec", "start", "state"]
-    {
+    for name in [
+        "create", "delete", "events", "explain", "features", "kill", "list", "pause", "ps",
+        "resume", "run", "spec", "start", "state",
+    ] {
         for arguments in
             [&[name, "-h"][..], &[name, "--help"], &["help", name], &[name, "x", "--help"]]
         {
-            if name == "kill" && arguments.len() == 3 {
+            if matches!(name, "kill" | "ps") && arguments.len() == 3 {
                 continue;
             }
             let text = succeeds(arguments);

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::cgroup::Cgroup;
+use crate::control::not_running;
 use crate::create::Creation;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::host;
@@ -324,7 +325,8 @@ impl Container {
             if let Some(cgroup) = cgroup
                 && cgroup.is_populated()?
             {
-                return cgroup.kill();
+                cgroup.kill()?;
+                return if cgroup.is_frozen().unwrap_or(false) { cgroup.thaw() } else { Ok(()) };
             }
         }
         if !alive {
@@ -468,8 +470,4 @@ fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
 
 fn not_found() -> Error {
     Error::new(ErrorKind::NotFound, "container does not exist")
-}
-
-fn not_running() -> Error {
-    Error::new(ErrorKind::InvalidState, "container not running")
 }

@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod cgroup;
 mod compile;
 pub mod container;
+mod control;
 mod create;
 pub mod error;
 mod exec;
@@ -24,6 +25,8 @@ pub mod spec {
 }
 
 pub use bundle::Bundle;
+pub use cgroup::stats::Stats;
+pub use cgroup::{Event, Watch};
 pub use container::{Container, ExitStatus, State, Status};
 pub use create::Builder;
 pub use error::{Error, ErrorKind, Result};

@@ -2,11 +2,15 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod explain;
 mod features;
 mod kill;
 mod list;
+mod pause;
+mod ps;
+mod resume;
 mod run;
 mod spec;
 mod start;
@@ -38,11 +42,15 @@ pub(crate) struct Command {
 pub(crate) const COMMANDS: &[Command] = &[
     Command { grammar: &create::GRAMMAR, run: create::run },
     Command { grammar: &delete::GRAMMAR, run: delete::run },
+    Command { grammar: &events::GRAMMAR, run: events::run },
     Command { grammar: &exec::GRAMMAR, run: exec::run },
     Command { grammar: &explain::GRAMMAR, run: explain::run },
     Command { grammar: &features::GRAMMAR, run: features::run },
     Command { grammar: &kill::GRAMMAR, run: kill::run },
     Command { grammar: &list::GRAMMAR, run: list::run },
+    Command { grammar: &pause::GRAMMAR, run: pause::run },
+    Command { grammar: &ps::GRAMMAR, run: ps::run },
+    Command { grammar: &resume::GRAMMAR, run: resume::run },
     Command { grammar: &run::GRAMMAR, run: run::run },
     Command { grammar: &spec::GRAMMAR, run: spec::run },
     Command { grammar: &start::GRAMMAR, run: start::run },

@@ -54,6 +54,31 @@ pub(super) fn read(dir: impl AsFd, name: &str) -> Result<String> {
     reread(open(dir, name)?)
 }
 
+/// Opens and reads a file of any length.
+pub(super) fn read_all(dir: impl AsFd, name: &str) -> Result<String> {
+    let file = open(dir, name)?;
+    let mut text = Vec::new();
+    let mut buffer = [0u8; 4096];
+    loop {
+        match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer))? {
+            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            size => text.extend_from_slice(buffer.get(..size).unwrap_or_default()),
+        }
+    }
+}
+
+/// The names in the directory of a cgroup.
+pub(super) fn names(dir: impl AsFd) -> Result<Vec<String>> {
+    let dir = open_dir(dir, ".", OFlags::RDONLY)?;
+    let mut names = Vec::new();
+    let mut buffer = Vec::with_capacity(8192);
+    let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
 /// The value of a line `key value`.
 pub(super) fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).map(str::trim)
@@ -119,19 +144,11 @@ pub(super) fn all_pids(dir: impl AsFd) -> Result<Vec<i32>> {
 }
 
 fn read_pids(dir: impl AsFd, pids: &mut Vec<i32>) -> Result<()> {
-    let file = open(dir, "cgroup.procs")?;
-    let mut text = Vec::new();
-    let mut buffer = [0u8; 4096];
-    loop {
-        match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer)) {
-            Ok(0) => break,
-            Ok(size) => text.extend_from_slice(buffer.get(..size).unwrap_or_default()),
-            // A threaded cgroup: its processes are listed by the domain above it.
-            Err(Errno::OPNOTSUPP) => break,
-            Err(errno) => return Err(errno),
-        }
-    }
-    let text = String::from_utf8_lossy(&text);
+    let text = match read_all(dir, "cgroup.procs") {
+        // A threaded cgroup: its processes are listed by the domain above it.
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        result => result?,
+    };
     pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
     Ok(())
 }

@@ -10,9 +10,11 @@ mod device;
 mod events;
 mod files;
 mod remove;
+pub mod stats;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +23,7 @@ use rustix::io::Errno;
 
 pub use create::Hierarchy;
 pub use device::DeviceProgram;
+pub use watch::{Event, Watch};
 
 use crate::error::{Error, ErrorKind, Field, Result};
 
