@@ -157,6 +157,7 @@ impl Builder {
             null_streams,
             console_socket,
             joins: false,
+            joins_pid: false,
         }
     }
 
@@ -273,7 +274,7 @@ impl Builder {
         if result.is_err() {
             init.destroy();
         }
-        result.map(|()| (init.pidfd, cgroup))
+        result.map(|()| (init.into_pidfd(), cgroup))
     }
 }
 
@@ -292,7 +293,7 @@ fn finish(
         }
     }
     target.init.wait_for(plan, Message::Ready)?;
-    record.pid = target.init.pid;
+    record.pid = target.init.pid();
     let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");
     record.start_time = host::start_time(record.pid)?.ok_or_else(ended)?;
     record.created = host::now();

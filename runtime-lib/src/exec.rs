@@ -137,7 +137,7 @@ impl<'a> ExecBuilder<'a> {
             init.destroy();
             return Err(error);
         }
-        Ok(Exec { pid: init.pid, pidfd: init.pidfd, ended: None })
+        Ok(Exec { pid: init.pid(), pidfd: init.into_pidfd(), ended: None })
     }
 
     fn check_state(&self) -> Result<()> {
@@ -170,6 +170,7 @@ impl<'a> ExecBuilder<'a> {
             null_streams,
             console_socket: self.console_socket.is_some(),
             joins: true,
+            joins_pid: join.has_pid_namespace(),
         };
         exec::compile(join, &self.process, filter, &request, &HostFacts::probe(false)?)
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::cgroup::IfMissing;
 use crate::compile::{attr, capability_names, namespace_name, propagation_name, rlimit_name};
 use crate::error::Field;
-use crate::plan::{Bytes, HookPlan, HostOp, PidNamespace, Plan, Slot, Step};
+use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step};
 
 /// One line: an operation, what it works on and how, and the field it comes from.
 struct Row {
@@ -83,13 +83,6 @@ impl Plan {
             row("cgroup", word(self.cgroup.op.as_bytes()), &self.cgroup.field),
             row("clone", clone_text(self), &"linux.namespaces".into()),
         ];
-        if let Some(Step { op, field }) = &self.pid_namespace {
-            let text = match op {
-                PidNamespace::Path(path) => format!("pid {}", path.display()),
-                PidNamespace::Container => "pid of the container".to_owned(),
-            };
-            rows.push(row("born-into", text, field));
-        }
         for (number, Step { op, field }) in self.slots.iter().enumerate() {
             rows.push(row("slot", format!("{number}: {}", slot_text(op)), field));
         }
@@ -262,9 +255,10 @@ fn hook(hook: &Hook<Bytes>) -> String {
 }
 
 fn terminal(terminal: &Terminal) -> String {
-    let Terminal { socket_slot, rows, columns, uid, console } = terminal;
+    let Terminal { socket_slot, rows, columns, uid, console, controlling } = terminal;
     let console = if *console { ", on /dev/console too" } else { "" };
-    format!("{columns}x{rows} owner {uid}, master to slot {socket_slot}{console}")
+    let session = if *controlling { "" } else { ", controlling once reborn" };
+    format!("{columns}x{rows} owner {uid}, master to slot {socket_slot}{console}{session}")
 }
 
 fn gids(bytes: &Bytes) -> String {
@@ -282,7 +276,7 @@ fn message(message: Message) -> &'static str {
     match message {
         Message::Mounted => "mounted",
         Message::HooksDone => "hooks-done",
-        Message::Confined => "confined",
+        Message::Adopted => "adopted",
         Message::Ready => "ready",
         Message::Start => "start",
     }
@@ -381,6 +375,10 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
         }
         Op::Notify(what) => ("notify", message(*what).to_owned()),
         Op::Await(what) => ("await", message(*what).to_owned()),
+        Op::Reborn { terminal } => {
+            let rest = if *terminal { ", with the terminal" } else { "" };
+            ("reborn", format!("in the joined pid namespace{rest}"))
+        }
         Op::AwaitStart => ("await-start", String::new()),
         Op::Exec { args, env } => {
             let (args, env) = (list(args).join(" "), list(env).join(" "));
@@ -410,6 +408,7 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         }
         HostOp::OomScoreAdj(score) => ("oom-score", score.to_string()),
         HostOp::StdioOwner { uid } => ("stdio-owner", format!("uid {uid}")),
+        HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
         HostOp::Await(what) => ("await", message(*what).to_owned()),
         HostOp::Notify(what) => ("notify", message(*what).to_owned()),
         HostOp::RunHook(hook) => return hook_row(hook, field),

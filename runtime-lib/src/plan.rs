@@ -79,15 +79,6 @@ pub(crate) enum Slot {
     ContainerRoot,
 }
 
-/// A pid namespace that a process is born into.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PidNamespace {
-    /// `linux.namespaces[i].path`.
-    Path(PathBuf),
-    /// That of the container's init.
-    Container,
-}
-
 /// One operation of the creator on the init's process or its cgroup, while the init mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HostOp {
@@ -99,6 +90,8 @@ pub(crate) enum HostOp {
     OomScoreAdj(i32),
     /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
     StdioOwner { uid: u32 },
+    /// Waits for the init to be reborn, and takes the new process for it.
+    Adopt,
     /// Waits for a message of the init.
     Await(Message),
     /// Sends a message to the init.
@@ -136,8 +129,6 @@ pub struct Plan {
     pub(crate) rootfs: PathBuf,
     /// `CLONE_NEW*` of clone3(2).
     pub(crate) clone_flags: u32,
-    /// A pid namespace that the init is born into (`linux.namespaces[i].path`).
-    pub(crate) pid_namespace: Option<Step<PidNamespace>>,
     /// Whether the container's pid namespace is its own, so that the init's death ends all of it.
     pub(crate) own_pid_namespace: bool,
     pub(crate) slots: Vec<Step<Slot>>,

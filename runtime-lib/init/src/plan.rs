@@ -185,6 +185,8 @@ pub struct Terminal {
     pub uid: u32,
     /// The slave is mounted on `/dev/console` too.
     pub console: bool,
+    /// The slave becomes the controlling terminal: of the process that goes on to the program.
+    pub controlling: bool,
 }
 
 /// The four sets of capset(2) and of the ambient set, as bit masks by capability number.
@@ -394,6 +396,15 @@ pub enum Op<B> {
         /// The value of `PATH` in `process.env`, without NUL.
         path: B,
     },
+    /// Goes on as a child, in the pid namespace that was joined, and ends.
+    ///
+    /// Only here does a process of ours appear among those of a pid namespace that others live in:
+    /// with the program's credentials, inside the container's root, and in memory that it shares
+    /// with nobody. Whoever may trace it there gains nothing but the program's own rights.
+    Reborn {
+        /// The standard input is to become its controlling terminal.
+        terminal: bool,
+    },
     /// Tells the creator.
     Notify(Message),
     /// Waits for the creator.
@@ -417,8 +428,8 @@ pub enum Message {
     Mounted = b'm',
     /// Creator: those hooks have run.
     HooksDone = b'h',
-    /// Creator: cgroup limits and resource limits are in force.
-    Confined = b'c',
+    /// Creator: the process that was reborn is known.
+    Adopted = b'a',
     /// Init: nothing but `start` and execve is left.
     Ready = b'r',
     /// Creator: go.
@@ -502,6 +513,8 @@ pub enum Step {
     NotExecutable,
     /// execve(2).
     Execve,
+    /// clone(2) into the joined pid namespace.
+    Clone,
     /// The creator is gone.
     CreatorGone,
     /// Out of the init's fixed buffers.
@@ -549,6 +562,7 @@ impl Step {
             IsDirectory,
             NotExecutable,
             Execve,
+            Clone,
             CreatorGone,
             TooLong,
         ]
@@ -560,6 +574,10 @@ impl Step {
         Self::ALL.get(usize::try_from(number).ok()?).copied()
     }
 }
+
+/// First byte of the message in which the init tells the pid that it was [`Op::Reborn`] as, as its
+/// own pid namespace numbers it: a little-endian u32 follows.
+pub const REBORN: u8 = b'p';
 
 /// The shared page in which the init tells where it is: byte offsets of little-endian u32s.
 ///

@@ -1,6 +1,6 @@
 //! The loop: one arm for each operation.
 
-use orlop_init::plan::{Header, Message, Op, Step, VERSION};
+use orlop_init::plan::{Header, Message, Op, REBORN, Step, VERSION};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::ops;
@@ -174,6 +174,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::User { uid, gid } => ops::process::user(uid, gid),
         Op::Capabilities(sets) => ops::process::capabilities(sets),
         Op::FindProgram { name, path } => ops::program::find(init, name.c_str()?, path.0),
+        Op::Reborn { terminal } => init.reborn(terminal),
         Op::Notify(message) => init.notify(message),
         Op::Await(message) => init.wait_for(message),
         Op::AwaitStart => init.wait_for_start(),
@@ -215,6 +216,21 @@ impl Init<'_> {
     pub(crate) fn last_descriptors(&self) -> [Option<u32>; 2] {
         [Some(&self.control), self.start.as_ref()]
             .map(|fd| fd.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()))
+    }
+
+    /// Goes on as a child of the creator in the joined pid namespace.
+    fn reborn(&self, terminal: bool) -> Result<(), Fail> {
+        if let Some(child) = sys::clone_sibling().at(Step::Clone)? {
+            let [a, b, c, d] = child.to_le_bytes();
+            let told = rustix::io::write(&self.control, &[REBORN, a, b, c, d]);
+            sys::exit(if told.is_ok() { 0 } else { EXIT_FAILED })
+        }
+        rustix::process::setsid().at(Step::Whole)?;
+        if terminal {
+            let terminal = sys::inherited(0).ok_or(Fail::new(Step::SetPty))?;
+            rustix::process::ioctl_tiocsctty(sys::leave_open(terminal)).at(Step::SetPty)?;
+        }
+        self.wait_for(Message::Adopted)
     }
 
     fn notify(&self, message: Message) -> Result<(), Fail> {

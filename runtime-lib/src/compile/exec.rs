@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Columns, Config, HostFacts, Request, Section, capabilities, check, process, streams};
 use crate::error::{Error, Result};
-use crate::plan::{Bytes, PidNamespace, Plan, Slot, Step};
+use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
+use crate::seccomp;
 
 /// What is kept of a container's configuration for the processes that join it later.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,11 @@ pub(crate) struct Join {
 }
 
 impl Join {
+    /// Whether the container has a pid namespace, new or joined.
+    pub(crate) fn has_pid_namespace(&self) -> bool {
+        self.namespaces & LinuxNamespaceType::Pid as u32 != 0
+    }
+
     /// Of a container that is about to be created.
     pub(crate) fn of(spec: &Spec, plan: &Plan, request: &Request) -> Option<Self> {
         let linux = spec.linux().as_ref();
@@ -122,19 +128,26 @@ pub(crate) fn compile(
         load(&mut filter, &mut out);
     }
     run(AS_USER, &config, &mut out)?;
+    if request.joins_pid {
+        // Before others in the container could take hold of a process without it.
+        if allows_rebirth(&filter) {
+            load(&mut filter, &mut out);
+        }
+        let terminal = config.process.terminal().unwrap_or(false);
+        out.child("linux.namespaces", Op::Reborn { terminal });
+    }
     load(&mut filter, &mut out);
     super::ready(&config, &mut out)?;
     process::exec(&config, &mut out)?;
     run(HOST, &config, &mut out)?;
-    let pid = LinuxNamespaceType::Pid as u32;
-    let born_into = join.namespaces & pid != 0;
+    if request.joins_pid {
+        out.host("linux.namespaces", HostOp::Adopt);
+    }
     Ok(Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         rootfs: config.rootfs.clone(),
         clone_flags: 0,
-        pid_namespace: born_into
-            .then(|| Step { op: PidNamespace::Container, field: "linux.namespaces".into() }),
         own_pid_namespace: false,
         slots: out.slots,
         child: out.child,
@@ -152,6 +165,12 @@ fn run(sections: &[Section], config: &Config<'_>, out: &mut Columns) -> Result<(
     sections.iter().try_for_each(|section| section(config, out))
 }
 
+fn allows_rebirth(filter: &Option<Op<Bytes>>) -> bool {
+    let Some(Op::Seccomp { program, flags }) = filter else { return true };
+    let filter = seccomp::Filter::from_bytes(&program.0, *flags);
+    super::seccomp::allows_rebirth(&filter)
+}
+
 fn load(filter: &mut Option<Op<Bytes>>, out: &mut Columns) {
     if let Some(op) = filter.take() {
         out.child("linux.seccomp", op);
@@ -160,7 +179,7 @@ fn load(filter: &mut Option<Op<Bytes>>, out: &mut Columns) {
 
 /// Joins the container's namespaces, all with one call, and finds its root.
 fn enter(join: &Join, out: &mut Columns) -> Result<()> {
-    let flags = join.namespaces & !(LinuxNamespaceType::Pid as u32);
+    let flags = join.namespaces;
     let root = if join.no_pivot { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
     if flags != 0 {
         let slot = out.slot("linux.namespaces", Slot::Container)?;

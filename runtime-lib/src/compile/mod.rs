@@ -58,6 +58,8 @@ pub(crate) struct Request {
     pub(crate) console_socket: bool,
     /// The process joins a container that is there, rather than to become one.
     pub(crate) joins: bool,
+    /// ... and that container has a pid namespace.
+    pub(crate) joins_pid: bool,
 }
 
 /// What the plan depends on, of the host.
@@ -113,6 +115,8 @@ const CHILD: &[Section] = &[
     capabilities::sets,
     process::chdir_again,
     process::find_program,
+    seccomp::before_rebirth,
+    namespaces::reborn,
     seccomp::before_start,
     ready,
     hooks::start_container,
@@ -122,7 +126,8 @@ const CHILD: &[Section] = &[
 
 /// What the creator does meanwhile, in this order. All of it is done before the program starts:
 /// the creator releases the init, or returns from `create`, only after this and [`Message::Ready`].
-const HOST: &[Section] = &[cgroup::limits, process::oom_score, streams::owner, hooks::runtime];
+const HOST: &[Section] =
+    &[cgroup::limits, process::oom_score, streams::owner, hooks::runtime, namespaces::adopt];
 
 /// Decides everything that creating a container will do.
 ///
@@ -142,7 +147,6 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         bundle: request.bundle.clone(),
         rootfs: config.rootfs.clone(),
         clone_flags: config.namespaces.clone_flags(),
-        pid_namespace: config.namespaces.joined_pid()?,
         own_pid_namespace: config.namespaces.own_pid(),
         slots: out.slots,
         child: out.child,

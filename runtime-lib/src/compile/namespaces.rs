@@ -7,7 +7,7 @@ use orlop_init::plan::Op;
 
 use super::{Columns, Config, kernel_path};
 use crate::error::{Error, Result};
-use crate::plan::{Bytes, PidNamespace, Slot, Step};
+use crate::plan::{Bytes, HostOp, Slot};
 
 /// `__NEW_UTS_LEN` of the kernel: the longest host name and domain name, in bytes.
 const LONGEST_NAME: usize = 64;
@@ -85,12 +85,10 @@ impl<'a> Namespaces<'a> {
         self.is_new(LinuxNamespaceType::Pid)
     }
 
-    /// The pid namespace that the init is born into, where config.json names one.
-    pub(super) fn joined_pid(&self) -> Result<Option<Step<PidNamespace>>> {
-        let Some(namespace) = self.find(LinuxNamespaceType::Pid) else { return Ok(None) };
-        let field = format!("{}.path", namespace.field());
-        let joined = |path: &Path| PidNamespace::Path(path.to_owned());
-        Ok(namespace.path.map(|path| Step { op: joined(path), field: field.into() }))
+    /// The field of a pid namespace that config.json names by path.
+    fn joined_pid(&self) -> Option<String> {
+        let namespace = self.find(LinuxNamespaceType::Pid)?;
+        namespace.path.map(|_| namespace.field())
     }
 }
 
@@ -127,13 +125,11 @@ pub(crate) fn name(kind: LinuxNamespaceType) -> &'static str {
     }
 }
 
-/// Joins the namespaces that config.json names by path; the init is born into a pid namespace.
+/// Joins the namespaces that config.json names by path; a pid namespace for the init's children
+/// only ([`reborn`]).
 pub(super) fn join(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     for namespace in &config.namespaces.0 {
         let Some(path) = namespace.path else { continue };
-        if namespace.kind == LinuxNamespaceType::Pid {
-            continue;
-        }
         let field = format!("{}.path", namespace.field());
         let flag = namespace.kind as u32;
         let foreign = super::sysctl::writes_in(config, namespace.kind);
@@ -142,6 +138,28 @@ pub(super) fn join(config: &Config<'_>, out: &mut Columns) -> Result<()> {
         out.child(field, Op::JoinNamespace { slot, flag });
     }
     Ok(())
+}
+
+/// Goes on inside a joined pid namespace: as late as can be, as others live there.
+pub(super) fn reborn(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if let Some(field) = config.namespaces.joined_pid() {
+        let terminal = config.process.terminal().unwrap_or(false);
+        out.child(field, Op::Reborn { terminal });
+    }
+    Ok(())
+}
+
+/// The creator's side of [`reborn`].
+pub(super) fn adopt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if let Some(field) = config.namespaces.joined_pid() {
+        out.host(field, HostOp::Adopt);
+    }
+    Ok(())
+}
+
+/// Whether the init is reborn.
+pub(super) fn is_reborn(config: &Config<'_>) -> bool {
+    config.request.joins_pid || config.namespaces.joined_pid().is_some()
 }
 
 pub(super) fn unshare_network(config: &Config<'_>, out: &mut Columns) -> Result<()> {

@@ -2,10 +2,10 @@
 
 use orlop_init::plan::Op;
 
-use super::{Columns, Config, hooks};
+use super::{Columns, Config, hooks, namespaces};
 use crate::error::{Error, Result};
 use crate::plan::Bytes;
-use crate::seccomp::{Call, compile};
+use crate::seccomp::{Call, Filter, compile};
 
 const FIELD: &str = "linux.seccomp";
 
@@ -24,9 +24,32 @@ pub(super) fn while_privileged(config: &Config<'_>, out: &mut Columns) -> Result
     if config.nnp() { Ok(()) } else { load(config, out) }
 }
 
-/// With `noNewPrivileges` the filter comes last, so that it may deny what the init needs.
+/// With `noNewPrivileges` the filter comes last, so that it may deny what the init needs; but before
+/// others in a joined pid namespace could take hold of a process without it, unless it denies the
+/// clone(2) that leads there.
+pub(super) fn before_rebirth(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if !config.nnp() || !namespaces::is_reborn(config) || hooks::run_at_start(config) {
+        return Ok(());
+    }
+    let loaded = out.child.len();
+    load(config, out)?;
+    if out.filter.as_ref().is_some_and(|filter| !allows_rebirth(filter)) {
+        out.child.truncate(loaded);
+        out.filter = None;
+    }
+    Ok(())
+}
+
+/// Whether a filter lets the init be reborn under it.
+pub(super) fn allows_rebirth(filter: &Filter) -> bool {
+    let calls: Result<Vec<Call<'_>>> = [CLONE, SETSID, IOCTL].iter().map(call).collect();
+    calls.and_then(|calls| filter.check_allows(&calls, FIELD)).is_ok()
+}
+
+/// The last moment before the program may start.
 pub(super) fn before_start(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if config.nnp() && !hooks::run_at_start(config) { load(config, out) } else { Ok(()) }
+    let loaded = out.filter.is_some();
+    if config.nnp() && !loaded && !hooks::run_at_start(config) { load(config, out) } else { Ok(()) }
 }
 
 /// Hooks of `startContainer` are not the program that the filter is for.
@@ -36,6 +59,16 @@ pub(super) fn after_hooks(config: &Config<'_>, out: &mut Columns) -> Result<()> 
 
 /// A system call of the init, with its first argument where that is always the same.
 type Need = (&'static str, libc::c_long, u64);
+
+/// `CLONE_PARENT | SIGCHLD`.
+const CLONE: Need = ("clone", libc::SYS_clone, 0x8011);
+const SETSID: Need = ("setsid", libc::SYS_setsid, 0);
+const IOCTL: Need = ("ioctl", libc::SYS_ioctl, 0);
+
+fn call(&(name, number, first): &Need) -> Result<Call<'static>> {
+    let number = u32::try_from(number).map_err(|_| Error::bug("a negative call"))?;
+    Ok(Call { name, number, args: [first, 0, 0, 0, 0, 0] })
+}
 
 /// The system calls that the init makes for an operation that may follow the filter. The init
 /// keeps to it: a call that is not here is not made after [`Op::Seccomp`].
@@ -59,6 +92,10 @@ fn calls_of(op: &Op<Bytes>) -> Result<&'static [Need]> {
         Op::Capabilities(_) => &[("capset", libc::SYS_capset, 0), AMBIENT],
         Op::FindProgram { .. } => {
             &[("newfstatat", libc::SYS_newfstatat, 0), ("faccessat2", libc::SYS_faccessat2, 0)]
+        }
+        Op::Reborn { terminal: false } => &[CLONE, WRITE, SETSID, ("read", libc::SYS_read, 0)],
+        Op::Reborn { terminal: true } => {
+            &[CLONE, WRITE, SETSID, IOCTL, ("read", libc::SYS_read, 0)]
         }
         Op::Notify(_) => &[WRITE],
         Op::AwaitStart | Op::Await(_) => &[("read", libc::SYS_read, 0)],
@@ -97,9 +134,8 @@ pub(super) fn check(out: &Columns) -> Result<()> {
     let after = after.skip_while(|op| !matches!(op, Op::Seccomp { .. }));
     let mut calls: Vec<Call<'_>> = Vec::new();
     for op in after {
-        for &(name, number, first) in calls_of(op)? {
-            let number = u32::try_from(number).map_err(|_| Error::bug("a negative call"))?;
-            let call = Call { name, number, args: [first, 0, 0, 0, 0, 0] };
+        for need in calls_of(op)? {
+            let call = call(need)?;
             if !calls.contains(&call) {
                 calls.push(call);
             }

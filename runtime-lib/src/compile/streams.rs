@@ -40,7 +40,10 @@ pub(super) fn terminal(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let socket_slot = out.slot(FIELD, Slot::ConsoleSocket)?;
     let uid = config.process.user().uid();
     let console = !config.request.joins;
-    out.child(FIELD, Op::Terminal(Terminal { socket_slot, rows, columns, uid, console }));
+    // A process that is reborn has a session of its own, and takes the terminal itself.
+    let controlling = !super::namespaces::is_reborn(config);
+    let terminal = Terminal { socket_slot, rows, columns, uid, console, controlling };
+    out.child(FIELD, Op::Terminal(terminal));
     Ok(())
 }
 

@@ -89,6 +89,20 @@ pub fn compile(profile: &LinuxSeccomp, field: &str) -> Result<Filter> {
 }
 
 impl Filter {
+    /// The filter of which these are the bytes ([`Filter::to_bytes`]); what is left over of an
+    /// incomplete instruction is dropped.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8], flags: u32) -> Self {
+        let (instructions, _) = bytes.as_chunks::<8>();
+        let instructions = instructions.iter().map(|&[a, b, jt, jf, c, d, e, f]| Instruction {
+            code: u16::from_ne_bytes([a, b]),
+            jt,
+            jf,
+            k: u32::from_ne_bytes([c, d, e, f]),
+        });
+        Self { instructions: instructions.collect(), flags }
+    }
+
     /// The program as seccomp(2) takes it: 8 bytes for each instruction, in this machine's byte order.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -50,15 +50,16 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
         // All at once, before: a write may depend on a later one.
         HostOp::CgroupWrite(_) => Ok(()),
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
-        HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid, *score),
+        HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
+        HostOp::Adopt => target.init.adopt(plan),
         HostOp::Await(message) => target.init.wait_for(plan, *message),
         HostOp::Notify(message) => target.init.tell(plan, *message),
         HostOp::RunHook(hook) => {
             let state = HookState {
                 id: &plan.id,
                 status: "creating",
-                pid: target.init.pid,
+                pid: target.init.pid(),
                 bundle: &plan.bundle,
                 annotations: &plan.annotations,
             };

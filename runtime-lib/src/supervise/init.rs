@@ -1,20 +1,21 @@
 //! The init as its creator sees it: spawned, talked to, reaped.
 
+use std::cell::OnceCell;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use orlop_init::plan::{Header, Message, Op, VERSION};
+use orlop_init::plan::{Header, Message, Op, REBORN, VERSION};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::{image, report};
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Bytes, PidNamespace, Plan, Slot};
+use crate::plan::{Bytes, Plan, Slot};
 use crate::sys::{Spawn, SpawnError, spawn};
 
 /// What spawning takes beside the plan.
@@ -43,11 +44,18 @@ pub(crate) struct Running<'a> {
     pub(crate) pidfd: BorrowedFd<'a>,
 }
 
+#[derive(Debug)]
+struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
 /// A spawned init.
 #[derive(Debug)]
 pub(crate) struct Init {
-    pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
+    born: Process,
+    /// What it has become in a joined pid namespace.
+    reborn: OnceCell<Process>,
     control: OwnedFd,
     progress: File,
 }
@@ -86,12 +94,49 @@ impl Init {
             preserve_fds: plan.preserve_fds,
             inherit: &inherit.numbers,
         };
-        let (pid, pidfd) = match &plan.pid_namespace {
-            None => spawn(&child).map_err(|error| spawn_error(error, plan))?,
-            Some(step) => spawn_in_pid_namespace(&child, &step.op, launch.container, plan)
-                .map_err(|error| error.at(step.field.clone()))?,
+        let (pid, pidfd) = spawn(&child).map_err(|error| spawn_error(error, plan))?;
+        let born = Process { pid, pidfd };
+        Ok(Self { born, reborn: OnceCell::new(), control, progress: launch.progress })
+    }
+
+    fn process(&self) -> &Process {
+        self.reborn.get().unwrap_or(&self.born)
+    }
+
+    /// Its pid.
+    pub(crate) fn pid(&self) -> i32 {
+        self.process().pid
+    }
+
+    /// Its pidfd.
+    pub(crate) fn into_pidfd(self) -> OwnedFd {
+        self.reborn.into_inner().unwrap_or(self.born).pidfd
+    }
+
+    /// Waits for the init to be reborn in a pid namespace, and takes the new process for it.
+    ///
+    /// # Errors
+    /// As [`Init::wait_for`]; the process is not ours.
+    pub(crate) fn adopt(&self, plan: &Plan) -> Result<()> {
+        let mut message = [0; 5];
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut message));
+        let pid = match (read, message) {
+            (Ok(5), [REBORN, a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
+            (Ok(0) | Err(Errno::CONNRESET), _) => return Err(self.failure(plan)),
+            (Ok(_), _) => return Err(Error::bug("the init sent a message out of turn")),
+            (Err(errno), _) => return Err(Error::sys("cannot read from the init", errno)),
         };
-        Ok(Self { pid, pidfd, control, progress: launch.progress })
+        let foreign = || Error::bug("the init named a process that is not our child");
+        let pid = i32::try_from(pid).map_err(|_| foreign())?;
+        let known = Pid::from_raw(pid).ok_or_else(foreign)?;
+        let pidfd = rustix::process::pidfd_open(known, PidfdFlags::empty())
+            .map_err(|errno| Error::sys("cannot open the init's pidfd", errno))?;
+        // The init is not to be trusted with names of processes: it must be a child of this one.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).map_err(|_| foreign())?;
+        let _status = reap(&self.born.pidfd)?; // it ends with nothing to say
+        self.reborn.set(Process { pid, pidfd }).map_err(|_| Error::bug("reborn twice"))?;
+        self.tell(plan, Message::Adopted)
     }
 
     /// Waits for a message.
@@ -140,14 +185,15 @@ impl Init {
 
     /// What went wrong in an init that has closed its socket.
     fn failure(&self, plan: &Plan) -> Error {
-        let ended = reap(&self.pidfd).ok().flatten();
+        let ended = reap(&self.process().pidfd).ok().flatten();
         report::failure(plan, &self.progress, ended)
     }
 
     /// Kills the init and waits for its end.
     pub(crate) fn destroy(&self) {
-        let _gone = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL); // or dead already
-        let _status = reap(&self.pidfd); // it has no other use here
+        let pidfd = &self.process().pidfd;
+        let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL); // or dead already
+        let _status = reap(pidfd); // it has no other use here
     }
 }
 
@@ -277,37 +323,6 @@ fn not_our_own(namespace: OwnedFd, path: &Path) -> Result<OwnedFd> {
         return Err(Error::new(ErrorKind::InvalidConfig, message));
     }
     Ok(namespace)
-}
-
-/// Spawns into a pid namespace: from a thread of its own, as setns(2) decides for the caller's
-/// later children.
-fn spawn_in_pid_namespace(
-    child: &Spawn<'_>,
-    namespace: &PidNamespace,
-    container: Option<Running<'_>>,
-    plan: &Plan,
-) -> Result<(i32, OwnedFd)> {
-    const CLONE_NEWPID: u32 = libc::CLONE_NEWPID.cast_unsigned();
-    let opened;
-    let namespace = match namespace {
-        PidNamespace::Path(path) => {
-            opened = open_namespace(path, CLONE_NEWPID)?;
-            opened.as_fd()
-        }
-        PidNamespace::Container => container.ok_or_else(no_container)?.pidfd,
-    };
-    let in_namespace = || {
-        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWPID)
-            .map_err(|errno| Error::sys("cannot join the pid namespace", errno))?;
-        spawn(child).map_err(|error| spawn_error(error, plan))
-    };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("orlop-spawn".to_owned())
-            .spawn_scoped(scope, in_namespace)
-            .map_err(|error| Error::sys("cannot create a thread", &error))?;
-        thread.join().unwrap_or_else(|_| Err(Error::bug("the spawning thread panicked")))
-    })
 }
 
 fn spawn_error(error: SpawnError, plan: &Plan) -> Error {

@@ -206,6 +206,7 @@ fn text(doing: Doing, errno: i32) -> &'static str {
             "current working directory is outside of container mount namespace root -- possible \
              container breakout detected"
         }
+        Doing::Clone => "cannot create the process in the pid namespace",
         Doing::CreatorGone => "the runtime is gone",
         Doing::TooLong => "a path is too long",
         _ => "",
@@ -262,6 +263,7 @@ fn what(op: &Op<Bytes>) -> String {
         Op::User { uid, gid } => format!("cannot become user {uid}, group {gid}"),
         Op::Capabilities(_) => "cannot set the capabilities".to_owned(),
         Op::FindProgram { name, .. } => format!("exec: {}", quoted(name)),
+        Op::Reborn { .. } => "cannot enter the pid namespace".to_owned(),
         Op::Notify(_) | Op::Await(_) | Op::AwaitStart => "waiting for the runtime".to_owned(),
         Op::Exec { args, .. } => {
             let name = args.to_text();

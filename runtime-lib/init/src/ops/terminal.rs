@@ -43,7 +43,9 @@ pub(crate) fn set_up(init: &Init<'_>, terminal: &Terminal) -> Result<(), Fail> {
         mount_console(root, slave.as_fd())?;
     }
     send(init.slot(terminal.socket_slot)?, master.as_fd()).at(Step::SendPty)?;
-    rustix::process::ioctl_tiocsctty(&slave).at(Step::SetPty)?;
+    if terminal.controlling {
+        rustix::process::ioctl_tiocsctty(&slave).at(Step::SetPty)?;
+    }
     for stream in 0..3 {
         replace_stream(slave.as_fd(), stream)?;
     }

@@ -213,6 +213,17 @@ pub(crate) fn execve<'a>(
     check(result).err().unwrap_or(Errno::INVAL)
 }
 
+/// clone(2) with `CLONE_PARENT`: `None` in the child, its pid in the caller. The child's parent is
+/// the caller's.
+pub(crate) fn clone_sibling() -> Result<Option<u32>, Errno> {
+    const CLONE_PARENT: usize = 0x8000;
+    const SIGCHLD: usize = 17;
+    // SAFETY: as `fork`: without CLONE_VM the child has a copy of the memory, and goes on with a
+    // copy of the stack, as no other was named.
+    let pid = check(unsafe { syscall5(nr::CLONE, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0) })?;
+    Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0))
+}
+
 /// fork(2): `None` in the child, the child's pid in the parent.
 pub(crate) fn fork() -> Result<Option<rustix::process::Pid>, Errno> {
     // SAFETY: the init has one thread, no locks and no buffers, so a copy of it is as good as it

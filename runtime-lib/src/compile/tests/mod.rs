@@ -22,6 +22,7 @@ fn request() -> Request {
         null_streams: 0,
         console_socket: false,
         joins: false,
+        joins_pid: false,
     }
 }
 

@@ -1,0 +1,53 @@
+//! What a container could do to its runtime, tried.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use orlop_conformance::run::wait_for;
+use orlop_conformance::{Bundle, Peer, Test};
+use serde_json::json;
+
+/// Puts the racer into a bundle's root; false where it cannot be built.
+fn with_racer(bundle: &Bundle<'_>) -> bool {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/racer.c");
+    let program = bundle.rootfs().join("bin/racer");
+    let built =
+        Command::new("gcc").args(["-O2", "-static", "-o"]).arg(program).arg(source).status();
+    std::fs::write(bundle.rootfs().join("container-root"), "").unwrap();
+    built.is_ok_and(|status| status.success())
+}
+
+/// CVE-2016-9962 and what came after it: a container that may trace looks into every process that
+/// joins it, from the moment that it appears.
+#[test]
+fn tracer_in_the_container_finds_nothing_of_the_runtime_in_exec() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Runc, Peer::Crun], "their processes enter with the runtime's memory") {
+        return;
+    }
+    let mut bundle = t.bundle();
+    if !with_racer(&bundle) {
+        assert!(std::env::var_os("ORLOP_NO_SKIP").is_none(), "cannot run: no gcc");
+        eprintln!("SKIPPED: no gcc");
+        return;
+    }
+    for set in ["bounding", "effective", "permitted"] {
+        bundle = bundle.push(&format!("/process/capabilities/{set}"), json!("CAP_SYS_PTRACE"));
+    }
+    let name = t.runtime().file_name().unwrap().to_string_lossy().into_owned();
+    let c = bundle.args(&["/bin/racer", "6", &name]).run_detached();
+    let end = Instant::now() + Duration::from_secs(6);
+    let mut execs = 0;
+    while Instant::now() < end {
+        let done = t.call(&["exec", &c.bundle.id, "/bin/true"]);
+        // The last one may come after the racer's end.
+        execs += u32::from(done.status.success());
+    }
+    wait_for("the racer's result", || c.written().contains("seen "));
+    let text = c.written();
+    let seen = text.lines().find_map(|line| line.strip_prefix("seen ")).unwrap();
+    assert!(execs > 20 && seen.parse::<u32>().unwrap() > 10, "{execs} execs: {text}");
+    assert!(text.contains("finds 0\n"), "{execs} execs: {text}");
+}
