@@ -176,6 +176,7 @@ impl<'t> Bundle<'t> {
 
     /// Writes config.json.
     pub fn write(&self) {
+        self.used.set(true);
         let text = serde_json::to_string_pretty(&self.config).expect("JSON");
         std::fs::write(self.dir.join("config.json"), text).expect("config.json");
     }
@@ -184,7 +185,6 @@ impl<'t> Bundle<'t> {
     #[must_use]
     pub fn command(&self, command: &str, flags: &[&str]) -> Run {
         self.write();
-        self.used.set(true);
         self.test.command([command, "--bundle"]).arg(&self.dir).args(flags).arg(&self.id)
     }
 
