@@ -197,9 +197,9 @@ fn console_socket_that_nobody_listens_on_fails_the_creation() {
 #[test]
 fn attached_terminal_copies_both_ways() {
     let Some(t) = Test::begin() else { return };
-    // The size may come a moment after the start; busybox calls 0 0 an error.
-    let script =
-        "until stty size 2>/dev/null; do sleep 0.05; done; read line; echo \"got $line\"; exit 6";
+    // The size may come a moment after the start; of 0 0 busybox says nothing, and exits with 0.
+    let script = "until stty size 2>/dev/null | grep .; do sleep 0.05; done; \
+                  read line; echo \"got $line\"; exit 6";
     let bundle = t.bundle().set("/process/terminal", json!(true)).sh(script);
     let size = nix::pty::Winsize { ws_row: 21, ws_col: 63, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = openpty(Some(&size), None).unwrap();
