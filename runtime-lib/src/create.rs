@@ -204,6 +204,7 @@ impl Builder {
             return Err(error.at(plan.cgroup.field.clone()));
         }
         let mut record = intent(&plan);
+        record.resources = crate::update::saved(&self.bundle.spec);
         let attempt = self.attempt(&plan, hierarchy, &directory, &mut record, &streams, release);
         match attempt {
             Ok((pidfd, cgroup)) => {
@@ -314,6 +315,7 @@ fn intent(plan: &Plan) -> Record {
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
         late: Late::of(plan),
+        resources: None,
     }
 }
 

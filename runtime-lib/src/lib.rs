@@ -15,6 +15,7 @@ pub mod seccomp;
 mod state;
 mod supervise;
 mod sys;
+mod update;
 
 pub use bundle::Bundle;
 pub use cgroup::stats::Stats;
@@ -23,3 +24,7 @@ pub use container::{Container, ExitStatus, State, Status};
 pub use create::{Builder, Stdio};
 pub use error::{Error, ErrorKind, Result};
 pub use plan::Plan;
+pub use update::parse_resources;
+
+/// The types of config.json, in the version that this library takes.
+pub use oci_spec;
