@@ -75,7 +75,7 @@ fn help_is_on_stdout_in_all_its_forms() {
 fn each_command_has_help() {
     for name in [
         "create", "delete", "events", "explain", "features", "kill", "list", "pause", "ps",
-        "resume", "run", "spec", "start", "state",
+        "resume", "run", "spec", "start", "state", "update",
     ] {
         for arguments in
             [&[name, "-h"][..], &[name, "--help"], &["help", name], &[name, "x", "--help"]]

@@ -158,7 +158,7 @@ fn object<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut M
 }
 
 /// A null stands for an absent field.
-fn drop_nulls(value: &mut Value) {
+pub(crate) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.retain(|_, value| !value.is_null());

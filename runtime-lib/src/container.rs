@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::cgroup::Cgroup;
-use crate::control::not_running;
+use crate::control::{not_found, not_running};
 use crate::create::Creation;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::host;
@@ -466,8 +466,4 @@ fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
         Some(signal) => rustix::process::pidfd_send_signal(pidfd, signal),
         None => crate::sys::pidfd_send_signal(pidfd, signal),
     }
-}
-
-fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "container does not exist")
 }

@@ -63,6 +63,10 @@ impl Container {
     }
 }
 
+pub(crate) fn not_found() -> Error {
+    Error::new(ErrorKind::NotFound, "container does not exist")
+}
+
 pub(crate) fn not_running() -> Error {
     Error::new(ErrorKind::InvalidState, "container not running")
 }

@@ -200,6 +200,7 @@ impl Builder {
             return Err(error.at(plan.cgroup.field.clone()));
         }
         let mut record = intent(&plan);
+        record.resources = crate::update::saved(&self.bundle.spec);
         let join = Join::of(&self.bundle.spec, &plan, &request).map(Box::new);
         let attempt =
             self.attempt(&plan, hierarchy, &directory, (&mut record, join), &streams, release);
@@ -320,6 +321,7 @@ fn intent(plan: &Plan) -> Record {
         poststop: plan.poststop.clone(),
         late: Late::of(plan),
         join: None,
+        resources: None,
     }
 }
 

@@ -17,6 +17,7 @@ mod state;
 mod streams;
 mod supervise;
 mod sys;
+mod update;
 
 /// The model of the runtime-spec that this library takes: crate `oci-spec`.
 pub mod spec {
@@ -33,3 +34,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use exec::{Exec, ExecBuilder};
 pub use plan::Plan;
 pub use streams::Stdio;
+pub use update::parse_resources;

@@ -11,8 +11,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::LinuxResources;
 use orlop_init::plan::progress;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::compile::exec::Join;
@@ -51,6 +52,9 @@ pub(crate) struct Record {
     /// For processes that join later; an intent has none.
     #[serde(default)]
     pub(crate) join: Option<Box<Join>>,
+    /// The limits that were asked for last, by config.json or an update; not the devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resources: Option<LinuxResources>,
 }
 
 /// A container's directory.
@@ -143,6 +147,19 @@ impl StateDirectory {
         self.write(NEW, record)?;
         let path = self.path.join(STATE);
         fs::rename(self.path.join(NEW), &path).map_err(|error| failed("write", &path, &error))
+    }
+
+    /// Waits until nobody else changes the record, until the result is dropped.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub(crate) fn lock(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let locked = rustix::fs::open(&self.path, flags, Mode::empty()).and_then(|directory| {
+            let lock = || rustix::fs::flock(&directory, FlockOperation::LockExclusive);
+            rustix::io::retry_on_intr(lock).map(|()| directory)
+        });
+        locked.map_err(|errno| Error::sys(format!("cannot lock {:?}", self.path), errno))
     }
 
     fn write(&self, name: &str, record: &Record) -> Result<()> {

@@ -15,6 +15,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 pub(crate) mod version;
 
 use std::ffi::OsStr;
@@ -55,6 +56,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     Command { grammar: &spec::GRAMMAR, run: spec::run },
     Command { grammar: &start::GRAMMAR, run: start::run },
     Command { grammar: &state::GRAMMAR, run: state::run },
+    Command { grammar: &update::GRAMMAR, run: update::run },
 ];
 
 /// The command of this name.

@@ -14,6 +14,7 @@ pub mod stats;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod undo;
 mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -47,7 +47,7 @@ fn everything() -> Value {
                 "flags": ["SECCOMP_FILTER_FLAG_LOG"],
                 "syscalls": [
                     {"names": ["execve", "write", "read", "exit_group", "chdir", "getcwd", "prctl",
-                        "setgroups", "setresgid", "setresuid", "capset", "newfstatat", "faccessat2", "memfd_create", "getpid", "setsid",
+                        "setgroups", "setresgid", "setresuid", "capset", "newfstatat", "faccessat2", "memfd_create", "getpid", "setsid", "ioctl",
                         "fork", "close_range", "pidfd_open", "poll", "pidfd_send_signal", "waitid", "pread64",
                         "lseek", "pipe2", "clone", "dup3", "ppoll", "wait4", "kill", "close"], "action": "SCMP_ACT_ALLOW"},
                     {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 3,
