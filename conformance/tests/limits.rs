@@ -1,0 +1,114 @@
+//! Limits of cgroup v2 controllers, in the cgroup's files and as the payload feels them.
+//!
+//! They need the controllers in the unified hierarchy: conformance/vm.sh has a machine with all of them.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use orlop_conformance::{Bundle, Peer, Test};
+use serde_json::{Value, json};
+
+/// Whether the host has these controllers in cgroup v2; says so where it has not.
+fn has(controllers: &[&str]) -> bool {
+    let all = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+    let missing: Vec<_> =
+        controllers.iter().filter(|name| !all.split_whitespace().any(|a| a == **name)).collect();
+    if !missing.is_empty() {
+        eprintln!("SKIPPED: no controller {missing:?} in cgroup v2 (conformance/vm.sh has all)");
+    }
+    missing.is_empty()
+}
+
+fn limited<'t>(t: &'t Test, resource: &str, value: Value) -> Bundle<'t> {
+    t.bundle().set(&format!("/linux/resources/{resource}"), value)
+}
+
+/// A file of a created container's cgroup.
+fn file(bundle: Bundle<'_>, name: &str) -> String {
+    let c = bundle.args(&["/bin/sleep", "100"]).create();
+    std::fs::read_to_string(c.bundle.cgroup().join(name)).unwrap().trim().to_owned()
+}
+
+#[test]
+fn memory_limits_are_in_the_files() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) {
+        return;
+    }
+    let memory = json!({"limit": 67_108_864, "reservation": 33_554_432, "swap": 100_663_296});
+    for (name, want) in
+        [("memory.max", "67108864"), ("memory.low", "33554432"), ("memory.swap.max", "33554432")]
+    {
+        assert_eq!(file(limited(&t, "memory", memory.clone()), name), want, "{name}");
+    }
+    let unlimited = json!({"limit": -1});
+    assert_eq!(file(limited(&t, "memory", unlimited), "memory.max"), "max");
+}
+
+#[test]
+fn program_that_needs_more_memory_is_killed_and_its_neighbour_is_not() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) {
+        return;
+    }
+    let bundle = limited(&t, "memory", json!({"limit": 20_000_000, "swap": 20_000_000}));
+    // tail keeps the whole last line.
+    let out = bundle.sh("head -c 60000000 /dev/zero | tail -n 1 >/dev/null; echo code $?").run();
+    assert_eq!(out.ok().stdout, "code 137\n");
+}
+
+#[test]
+fn cpu_limits_are_in_the_files() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["cpu", "cpuset"]) {
+        return;
+    }
+    let cpu = json!({"shares": 1024, "quota": 50_000, "period": 200_000, "cpus": "0"});
+    // The weight of 1024 shares: 39 in runc before 1.3.2.
+    let weight = if t.peer() == Peer::Orlop { "100" } else { "39" };
+    for (name, want) in [("cpu.weight", weight), ("cpu.max", "50000 200000"), ("cpuset.cpus", "0")]
+    {
+        assert_eq!(file(limited(&t, "cpu", cpu.clone()), name), want, "{name}");
+    }
+    let burst = json!({"quota": 50_000, "period": 100_000, "burst": 10_000});
+    assert_eq!(file(limited(&t, "cpu", burst), "cpu.max.burst"), "10000");
+    assert_eq!(file(limited(&t, "cpu", json!({"idle": 1})), "cpu.idle"), "1");
+}
+
+#[test]
+fn pids_limit_stops_forks_and_one_is_enough_to_start() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["pids"]) {
+        return;
+    }
+    assert_eq!(file(limited(&t, "pids", json!({"limit": 7})), "pids.max"), "7");
+    assert_eq!(file(limited(&t, "pids", json!({"limit": -1})), "pids.max"), "max");
+    let bundle = limited(&t, "pids", json!({"limit": 1}));
+    let done = bundle.sh("/bin/true | /bin/true; echo not reached").run();
+    assert!(done.stderr.contains("fork"), "{done}");
+    let _ = limited(&t, "pids", json!({"limit": 1})).args(&["/bin/true"]).run().ok();
+}
+
+#[test]
+fn io_weight_and_hugetlb_and_unified_are_in_the_files() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["io", "hugetlb", "memory"]) {
+        return;
+    }
+    let weight = file(limited(&t, "blockIO", json!({"weight": 500})), "io.weight");
+    assert_eq!(weight, "default 4950");
+    let pages = json!([{"pageSize": "2MB", "limit": 4_194_304}]);
+    assert_eq!(file(limited(&t, "hugepageLimits", pages), "hugetlb.2MB.max"), "4194304");
+    let unified = json!({"memory.high": "50000000", "memory.oom.group": "1"});
+    assert_eq!(file(limited(&t, "unified", unified), "memory.oom.group"), "1");
+}
+
+#[test]
+fn devices_stay_denied_beside_other_limits() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) {
+        return;
+    }
+    let bundle = limited(&t, "memory", json!({"limit": 50_000_000}));
+    let done = bundle.sh("mknod /tmp/mem c 1 1 && cat /tmp/mem").run();
+    assert!(done.stderr.contains("Operation not permitted"), "{done}");
+}

@@ -1,0 +1,78 @@
+#!/bin/bash
+# Runs end-to-end tests in a small virtual machine, in which every controller belongs to cgroup v2 and the kernel is
+# Debian's (of the host's release): what the host cannot show.
+#
+#   vm.sh TEST...     tests of this crate by name, as "limits cgroup"
+#
+# The machine has no disk and no network: a kernel, and an initramfs with busybox, the runtime and the test programs,
+# all static. It boots in seconds even without hardware virtualisation, which it does not use: one emulated processor.
+# The kernel is kept outside the sources. Needs qemu-system-x86_64, busybox-static and apt-get.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(dirname "$here")
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/orlop
+target=${CARGO_TARGET_DIR:-$top/target}
+triple=x86_64-unknown-linux-gnu
+static="target.$triple.rustflags=['-Ctarget-feature=+crt-static','-Crelocation-model=static']"
+seconds=900
+
+kernel() {
+    local package
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+    [ -n "$package" ] || { echo "vm.sh: no package linux-image-cloud-amd64" >&2; return 1; }
+    if [ ! -e "$cache/$package" ]; then
+        mkdir -p "$cache"
+        local dir
+        dir=$(mktemp -d "$cache/kernel.XXXXXX")
+        (cd "$dir" && apt-get download -q "$package" >&2 && dpkg-deb -x ./*.deb . && mv boot/vmlinuz-* "$cache/$package")
+        rm -rf "$dir"
+    fi
+    echo "$cache/$package"
+}
+
+kernel=$(kernel)
+cd "$top"
+cargo static --quiet
+arguments=()
+for test in "$@"; do arguments+=(--test "$test"); done
+cargo test --quiet --no-run -p orlop-conformance --target "$triple" --config "$static" "${arguments[@]}"
+programs=$(cargo test --no-run -p orlop-conformance --target "$triple" --config "$static" "${arguments[@]}" 2>&1 |
+    sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/root/bin" "$work/root/tests" "$work/root/new"
+cp /bin/busybox "$work/root/bin/"
+cp "$target/$triple/release/orlop" "$work/root/bin/"
+for program in $programs; do cp "$program" "$work/root/tests/"; done
+cat >"$work/root/init" <<'INIT'
+#!/bin/busybox sh
+# The first root cannot be pivoted away from: everything moves to a tmpfs.
+/bin/busybox mount -t tmpfs tmpfs /new
+/bin/busybox cp -a /bin /tests /new/
+/bin/busybox cp /run.sh /new/
+exec /bin/busybox switch_root /new /bin/busybox sh /run.sh
+INIT
+cat >"$work/root/run.sh" <<'RUN'
+export PATH=/bin HOME=/ ORLOP_RUNTIME=/bin/orlop ORLOP_NO_SKIP=1 RUST_BACKTRACE=0
+/bin/busybox --install -s /bin
+mkdir -p /proc /sys /dev /run /tmp /etc /root
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm
+mount -t cgroup2 none /sys/fs/cgroup
+echo "root:x:0:0:root:/root:/bin/sh" >/etc/passwd; echo "root:x:0:" >/etc/group
+ip link set lo up
+status=0
+for test in /tests/*; do
+    echo "== $(uname -r) ${test##*/}"
+    $test --test-threads 1 || status=1
+done
+echo "VM-STATUS $status"
+poweroff -f
+RUN
+chmod +x "$work/root/init"
+(cd "$work/root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1 >"$work/initramfs")
+timeout "$seconds" qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 1024 -nographic -no-reboot -net none \
+    -kernel "$kernel" -initrd "$work/initramfs" -append "console=ttyS0 quiet panic=-1" </dev/null 2>&1 |
+    tr -d "\r" | tee "$work/console" "${VM_LOG:-/dev/null}" | sed -n "/== /,\$p"
+grep -q "^VM-STATUS 0" "$work/console"
