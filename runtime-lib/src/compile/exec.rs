@@ -1,6 +1,8 @@
 //! A further process in a container that is there.
 
-use oci_spec::runtime::{LinuxBuilder, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, Process, Spec};
+use oci_spec::runtime::{
+    LinuxBuilder, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, Process, Spec,
+};
 use orlop_init::plan::Op;
 use serde::{Deserialize, Serialize};
 
