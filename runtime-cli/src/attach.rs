@@ -115,8 +115,19 @@ pub(crate) fn exec(
             Session::with_pipes((0, 0), |streams| builder.stdio(streams).spawn().map_err(launched))?
         }
     };
-    tell(&exec)?;
-    session?.follow(&mut exec, &signals)
+    let told = tell(&exec).and(session);
+    let followed = told.and_then(|session| session.follow(&mut exec, &signals));
+    if followed.is_err() {
+        give_up_exec(&mut exec);
+    }
+    followed
+}
+
+/// Ends a process that nobody hears of. It is reaped too: the caller does not know its pid, and a
+/// pid namespace does not end before all of its processes are reaped.
+pub(crate) fn give_up_exec(exec: &mut Exec) {
+    let _ended_already: orlop::Result<()> = exec.signal(nix::libc::SIGKILL);
+    let _reaped_already: orlop::Result<orlop::ExitStatus> = exec.wait();
 }
 
 /// What connects the caller with the container.

@@ -107,22 +107,8 @@ impl<'a> ExecBuilder<'a> {
         let pidfd = container.open_pidfd()?.ok_or_else(stopped)?;
         let streams = Streams::open(&self.stdio)?;
         let plan = self.compile(streams.null)?;
-        let gone = || refused("the container's cgroup is gone");
-        let cgroup = Cgroup::open(&container.record.cgroup)?.ok_or_else(gone)?;
-        let below = self.sub_cgroup.as_ref().map(|path| cgroup.open_below(path)).transpose()?;
-        let birthplace = below.as_ref().map_or(cgroup.as_fd(), AsFd::as_fd);
         let running = Running { pid: container.record.pid, pidfd: pidfd.as_fd() };
-        let init = match self.launch(&plan, birthplace, running, &streams) {
-            // The container has divided its cgroup: processes are only in the leaves then.
-            Err(error)
-                if error.raw_os_error() == Some(libc::EBUSY) && self.sub_cgroup.is_none() =>
-            {
-                let path = host::cgroup_of(running.pid)?;
-                let cgroup = Cgroup::open(&path)?.ok_or_else(stopped)?;
-                self.launch(&plan, cgroup.as_fd(), running, &streams)?
-            }
-            result => result?,
-        };
+        let (init, cgroup) = self.launch(&plan, running, &streams)?;
         let target = Target {
             init: &init,
             cgroup: &cgroup,
@@ -175,7 +161,37 @@ impl<'a> ExecBuilder<'a> {
         exec::compile(join, &self.process, filter, &request, &HostFacts::probe(false)?)
     }
 
+    /// Spawns the init where the container's processes belong: in the cgroup that is asked for, in
+    /// the container's, or else where the container's own process has gone.
     fn launch(
+        &self,
+        plan: &Plan,
+        running: Running<'_>,
+        streams: &Streams<'_>,
+    ) -> Result<(Init, Cgroup)> {
+        let configured = Cgroup::open(&self.container.record.cgroup)?;
+        if let Some(path) = &self.sub_cgroup {
+            let gone = || refused("the container's cgroup is gone");
+            let cgroup = configured.ok_or_else(gone)?;
+            let below = cgroup.open_below(path)?;
+            let init = self.launch_into(plan, below.as_fd(), running, streams)?;
+            return Ok((init, cgroup));
+        }
+        if let Some(cgroup) = configured {
+            match self.launch_into(plan, cgroup.as_fd(), running, streams) {
+                // A container that has divided its cgroup has processes in the leaves only (EBUSY);
+                // one that was moved may have had its first cgroup removed under us (ENODEV).
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENODEV)) => {}
+                result => return Ok((result?, cgroup)),
+            }
+        }
+        let gone = || refused("cannot exec in a stopped container");
+        let cgroup = Cgroup::open(&host::cgroup_of(running.pid)?)?.ok_or_else(gone)?;
+        let init = self.launch_into(plan, cgroup.as_fd(), running, streams)?;
+        Ok((init, cgroup))
+    }
+
+    fn launch_into(
         &self,
         plan: &Plan,
         cgroup: BorrowedFd<'_>,

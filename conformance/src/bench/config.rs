@@ -31,6 +31,18 @@ pub(super) fn bundle(dir: &Path, source: Option<&Path>) -> Result<PathBuf, Strin
     Ok(bundle)
 }
 
+/// Makes a bundle beside it, with the same root filesystem, for a container that stays.
+pub(super) fn holder(bundle: &Path, dir: &Path, name: &str) -> Result<(), String> {
+    let text = std::fs::read_to_string(bundle.join("config.json")).map_err(|e| e.to_string())?;
+    let mut config: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    config["process"]["args"] = json!(["/bin/sleep", "100000"]);
+    config["linux"]["cgroupsPath"] = json!(format!("/orlop-bench/hold-{name}"));
+    let place = dir.join(format!("hold-{name}"));
+    std::fs::create_dir(&place).map_err(|e| format!("{}: {e}", place.display()))?;
+    std::fs::write(place.join("config.json"), config.to_string())
+        .map_err(|e| format!("config.json: {e}"))
+}
+
 fn adapt(config: &mut Value, rootfs: &Path) {
     config["root"]["path"] = json!(rootfs);
     config["process"]["terminal"] = json!(false);

@@ -13,12 +13,13 @@ use super::meter;
 use crate::Run;
 
 /// What is measured, in the order of the table.
-pub(super) const COLUMNS: [(&str, &str); 8] = [
+pub(super) const COLUMNS: [(&str, &str); 9] = [
     ("run", "ms"),
     ("create", "ms"),
     ("start", "ms"),
     ("delete", "ms"),
     ("cycle", "ms"),
+    ("exec", "ms"),
     ("syscalls", ""),
     ("peak RSS", "MiB"),
     ("held PSS", "MiB"),
@@ -58,6 +59,30 @@ impl Subject {
         self.floor
     }
 
+    /// Starts the container that [`Subject::round`] runs further processes in.
+    pub(super) fn hold(&mut self) -> Result<(), String> {
+        if self.floor {
+            return Ok(());
+        }
+        let (bundle, id) = self.holder();
+        let bundle = bundle.to_string_lossy().into_owned();
+        self.timed(&self.args(&["run", "--detach", "--bundle", &bundle, &id])).map(drop)
+    }
+
+    /// Removes it.
+    pub(super) fn let_go(&mut self) -> Result<(), String> {
+        if self.floor {
+            return Ok(());
+        }
+        let (_, id) = self.holder();
+        self.timed(&self.args(&["delete", "--force", &id])).map(drop)
+    }
+
+    /// Its bundle and id: of each runtime its own, as it has a cgroup of its own.
+    fn holder(&self) -> (PathBuf, String) {
+        (self.dir.join(format!("hold-{}", self.name)), format!("hold-{}", self.name))
+    }
+
     /// The median of what was measured.
     pub(super) fn median(&self, column: &str) -> Option<f64> {
         let mut list = self.values.get(column)?.clone();
@@ -91,7 +116,7 @@ impl Subject {
         self.args(&["run", "--bundle", &bundle, &id])
     }
 
-    /// One run, and one create, start, delete.
+    /// One run, one exec, and one create, start, delete.
     pub(super) fn round(&mut self, counts: bool) -> Result<(), String> {
         let command = self.run_command();
         let run = self.timed(&command)?;
@@ -101,6 +126,8 @@ impl Subject {
         if self.floor {
             return Ok(());
         }
+        let (_, holder) = self.holder();
+        let exec = self.timed(&self.args(&["exec", &holder, "/bin/true"]))?;
         let (pid, id, create) = self.create()?;
         let held = pss(pid);
         let start = self.timed(&self.args(&["start", &id]))?;
@@ -108,6 +135,7 @@ impl Subject {
         waitpid(Pid::from_raw(pid), None).map_err(|e| format!("{}: wait: {e}", self.name))?;
         let delete = self.timed(&self.args(&["delete", &id]))?;
         if counts {
+            self.put("exec", exec);
             self.put("create", create);
             self.put("start", start);
             self.put("delete", delete);

@@ -49,13 +49,13 @@ pub fn bench(options: &Options) -> Result<(), String> {
     if let Some(program) = &options.floor {
         subjects.push(Subject::floor(program, dir.path(), &bundle));
     }
-    for round in 0..WARM_UP + options.rounds {
-        let first = round % subjects.len();
-        for i in 0..subjects.len() {
-            let index = (first + i) % subjects.len();
-            subjects[index].round(round >= WARM_UP)?;
-        }
+    for (name, _) in &options.runtimes {
+        config::holder(&bundle, dir.path(), name)?;
     }
+    let measured = rounds(&mut subjects, options.rounds);
+    // Also after a failure: nothing may stay.
+    let gone = subjects.iter_mut().map(Subject::let_go).fold(Ok(()), Result::and);
+    measured.and(gone)?;
     for subject in &mut subjects {
         subject.memory()?;
         if options.strace {
@@ -65,6 +65,18 @@ pub fn bench(options: &Options) -> Result<(), String> {
     let meter_floor = meter::floor(dir.path())?;
     report::print(&subjects, options.rounds, meter_floor);
     cleanup(&bundle);
+    Ok(())
+}
+
+fn rounds(subjects: &mut [Subject], count: usize) -> Result<(), String> {
+    subjects.iter_mut().try_for_each(Subject::hold)?;
+    for round in 0..WARM_UP + count {
+        let first = round % subjects.len();
+        for i in 0..subjects.len() {
+            let index = (first + i) % subjects.len();
+            subjects[index].round(round >= WARM_UP)?;
+        }
+    }
     Ok(())
 }
 

@@ -92,10 +92,11 @@ fn exec(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     if !detached {
         return attach::exec(builder, terminal, tell);
     }
-    let exec = builder.stdio(Stdio::Inherit).spawn().map_err(|error| Failure::exec(&error))?;
-    tell(&exec).inspect_err(|_| {
-        let _ended_already: orlop::Result<()> = exec.signal(nix::libc::SIGKILL);
-    })?;
+    let mut exec = builder.stdio(Stdio::Inherit).spawn().map_err(|error| Failure::exec(&error))?;
+    if let Err(failure) = tell(&exec) {
+        attach::give_up_exec(&mut exec);
+        return Err(failure);
+    }
     Ok(0)
 }
 
