@@ -16,9 +16,17 @@ triple=x86_64-unknown-linux-gnu
 static="target.$triple.rustflags=['-Ctarget-feature=+crt-static','-Crelocation-model=static']"
 seconds=900
 
+kernel_package() {
+    apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1
+}
+
 kernel() {
     local package
-    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+    package=$(kernel_package)
+    if [ -z "$package" ]; then
+        apt-get update -q >&2
+        package=$(kernel_package)
+    fi
     [ -n "$package" ] || { echo "vm.sh: no package linux-image-cloud-amd64" >&2; return 1; }
     if [ ! -e "$cache/$package" ]; then
         mkdir -p "$cache"
