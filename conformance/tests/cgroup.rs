@@ -151,3 +151,25 @@ fn unified_names_are_file_names_only() {
         let _ = done.exits(1);
     }
 }
+
+/// Its own was removed behind its back, and another container's is where it was.
+#[test]
+fn delete_leaves_a_later_cgroup_of_the_same_path_alone() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Runc, Peer::Crun], "they know a cgroup by its path") {
+        return;
+    }
+    let path = format!("/orlop-conformance/{}", tmp::unique("same"));
+    let make = || {
+        let bundle = t.bundle().set("/linux/cgroupsPath", json!(path));
+        bundle.args(&["/bin/sleep", "100"]).create()
+    };
+    let first = make();
+    let _ = t.call(&["kill", &first.bundle.id, "KILL"]).ok();
+    let directory = format!("/sys/fs/cgroup{path}");
+    wait_for("the cgroup's end", || std::fs::remove_dir(&directory).is_ok());
+    let second = make();
+    let _ = t.call(&["delete", "--force", &first.bundle.id]).ok();
+    assert_eq!(proc::cgroup(second.pid).unwrap(), path);
+    assert_eq!(t.call(&["state", &second.bundle.id]).ok().json()["status"], "created");
+}

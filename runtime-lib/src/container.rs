@@ -410,6 +410,11 @@ impl Container {
             Some(cgroup) => Some(cgroup),
             None => Cgroup::open(&self.record.cgroup)?,
         };
+        // A later cgroup of the same path is another container's.
+        let recorded = self.record.cgroup_number;
+        let cgroup = cgroup.filter(|cgroup| {
+            recorded == 0 || cgroup.number().is_ok_and(|number| number == recorded)
+        });
         if let Some(cgroup) = cgroup {
             // With a pid namespace of its own, all processes die with the init.
             let kill = force || !self.record.own_pid_namespace || self.record.pid == 0;

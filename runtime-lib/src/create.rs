@@ -162,6 +162,10 @@ impl Builder {
     }
 
     fn compile(&self, request: &Request) -> Result<Plan> {
+        if !self.bundle.directory.is_absolute() {
+            let message = format!("the bundle's directory {:?} is not absolute", request.bundle);
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
         let spec = &self.bundle.spec;
         let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
         let absolute = cgroups_path.is_some_and(|path| path.is_absolute());
@@ -295,6 +299,7 @@ fn finish(
     }
     target.init.wait_for(plan, Message::Ready)?;
     record.pid = target.init.pid();
+    record.cgroup_number = target.cgroup.number()?;
     let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");
     record.start_time = host::start_time(record.pid)?.ok_or_else(ended)?;
     record.created = host::now();
@@ -312,6 +317,7 @@ fn intent(plan: &Plan) -> Record {
         bundle: plan.bundle.clone(),
         rootfs: plan.rootfs.clone(),
         cgroup: plan.cgroup.op.clone(),
+        cgroup_number: 0,
         pid: 0,
         start_time: 0,
         created: String::new(),

@@ -38,6 +38,9 @@ pub(crate) struct Record {
     pub(crate) rootfs: PathBuf,
     /// Path of the cgroup below the cgroup root.
     pub(crate) cgroup: String,
+    /// Its number ([`crate::cgroup::Cgroup::number`]); 0 in an intent.
+    #[serde(default)]
+    pub(crate) cgroup_number: u64,
     /// Pid of the init; 0 in an intent.
     pub(crate) pid: i32,
     /// When that process started (clock ticks since boot).
@@ -257,8 +260,9 @@ impl StateDirectory {
     /// # Errors
     /// It cannot be removed.
     pub(crate) fn remove(&self) -> Result<()> {
-        // Nearly always these are all there is: no need to list the directory.
-        for name in [STATE, PROGRESS, INTENT, FIFO, SECCOMP] {
+        // Nearly always these are all there is: no need to list the directory. The record goes
+        // last: it knows the cgroup better than the intent.
+        for name in [INTENT, PROGRESS, FIFO, SECCOMP, STATE] {
             let _missing = fs::remove_file(self.path.join(name)); // what stays, fails below
         }
         let removed = match fs::remove_dir(&self.path) {

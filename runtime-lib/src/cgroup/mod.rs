@@ -98,6 +98,15 @@ impl Cgroup {
         &self.path
     }
 
+    /// What tells it from a later cgroup of the same path: the kernel gives no number twice.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn number(&self) -> Result<u64> {
+        let stat = rustix::fs::fstat(&self.dir);
+        stat.map(|stat| stat.st_ino).map_err(|errno| self.failed("cannot look at", errno))
+    }
+
     /// Writes the values in their order; what fails stops the rest.
     ///
     /// # Errors
