@@ -436,15 +436,28 @@ pub enum Message {
     Start = b's',
 }
 
-/// What an operation was doing when it failed.
-///
-/// The number goes through the shared page; [`Step::from_number`] refuses others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-#[non_exhaustive]
-pub enum Step {
+macro_rules! steps {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What an operation was doing when it failed.
+        ///
+        /// The number goes through the shared page; [`Step::from_number`] refuses others.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u32)]
+        #[non_exhaustive]
+        pub enum Step {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Step {
+            /// All, in the order of their numbers.
+            const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+steps! {
     /// The operation's one system call.
-    Whole = 0,
+    Whole,
     /// Decoding the plan.
     Decode,
     /// Opening the source of a bind mount.
@@ -522,52 +535,6 @@ pub enum Step {
 }
 
 impl Step {
-    /// The highest number in use.
-    const LAST: Self = Self::TooLong;
-    const ALL: [Self; Self::LAST as usize + 1] = {
-        use Step::*;
-        [
-            Whole,
-            Decode,
-            OpenSource,
-            OpenTarget,
-            CreateTarget,
-            OpenFilesystem,
-            SetOption,
-            CreateFilesystem,
-            CreateMount,
-            SetAttributes,
-            SetPropagation,
-            Attach,
-            CopyUp,
-            OpenProcfs,
-            Open,
-            Write,
-            WrongObject,
-            Chown,
-            Chmod,
-            Spawn,
-            ExecHook,
-            HookStatus,
-            HookSignal,
-            HookTimeout,
-            OpenPty,
-            SetPty,
-            SendPty,
-            MountConsole,
-            Chdir,
-            CwdOutside,
-            NotInPath,
-            Stat,
-            IsDirectory,
-            NotExecutable,
-            Execve,
-            Clone,
-            CreatorGone,
-            TooLong,
-        ]
-    };
-
     /// The step of a number that came from the init.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
