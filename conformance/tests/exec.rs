@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
@@ -1297,6 +1298,65 @@ fn runtime_is_not_reachable_through_the_programs_exe() {
         assert!(!done.stdout.contains("spec:"), "the runtime ran in the container: {done}");
     }
     assert!(before == std::fs::read(t.runtime()).unwrap());
+}
+
+/// Runs `work` while watching all processes of a pid namespace; those that were seen there as an image
+/// of the runtime's own file.
+fn seen_in(namespace: &str, runtime: &Path, work: impl FnOnce()) -> Vec<String> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+                    let path = entry.path();
+                    if !entry
+                        .file_name()
+                        .to_string_lossy()
+                        .starts_with(|c: char| c.is_ascii_digit())
+                    {
+                        continue;
+                    }
+                    let link = |name: &str| std::fs::read_link(path.join(name)).unwrap_or_default();
+                    if link("exe") == runtime
+                        && link("ns/pid") == Path::new(namespace)
+                        && link("exe") == runtime
+                    {
+                        seen.push(path.display().to_string());
+                    }
+                }
+            }
+            seen
+        });
+        work();
+        done.store(true, Ordering::Relaxed);
+        watcher.join().unwrap()
+    })
+}
+
+#[test]
+fn runtimes_own_file_is_never_the_image_of_a_process_in_the_container() {
+    // CVE-2019-5736: a process with CAP_SYS_PTRACE in the container can keep `/proc/PID/exe` of each that it sees,
+    // and write to the file when it is no longer executed; CVE-2016-9962: or take its descriptors.
+    let Some(t) = Test::begin() else { return };
+    let c = hold(t.bundle());
+    let namespace = proc::namespace(c.pid, "pid").unwrap();
+    let seen = seen_in(&namespace, t.runtime(), || {
+        for _ in 0..100 {
+            let _ = exec(&c, &[], &["/bin/true"]).ok();
+        }
+    });
+    assert!(seen.is_empty(), "{} of 100 times", seen.len());
+    // The same holds for a container that joins the pid namespace of another.
+    let path = format!("/proc/{}/ns/pid", c.pid);
+    let seen = seen_in(&namespace, t.runtime(), || {
+        for _ in 0..30 {
+            let bundle = t.bundle().without_namespace("pid");
+            let bundle = bundle.push("/linux/namespaces", json!({"type": "pid", "path": path}));
+            let _ = bundle.args(&["/bin/true"]).run().ok();
+        }
+    });
+    assert!(seen.is_empty(), "{} of 30 times", seen.len());
 }
 
 #[test]
