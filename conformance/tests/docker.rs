@@ -83,6 +83,16 @@ impl Up<'_> {
         self.call("inspect", &["-f", format]).ok().stdout.trim().to_owned()
     }
 
+    /// `docker exec`.
+    #[track_caller]
+    fn exec(&self, flags: &[&str], args: &[&str]) -> Done {
+        self.exec_command(flags, args).done()
+    }
+
+    fn exec_command(&self, flags: &[&str], args: &[&str]) -> Run {
+        self.docker.command(&["exec"]).args(flags).arg(&self.docker.name).args(args)
+    }
+
     fn wait_for_log(&self, text: &str) {
         wait_for(text, || self.call("logs", &[]).stdout.contains(text));
     }
@@ -392,4 +402,124 @@ fn seccomp_profile_of_ones_own() {
     let flag = format!("seccomp={}", profile.display());
     let done = d.run(&["--security-opt", &flag], &["mkdir", "/x"]).exits(1);
     assert!(done.stderr.contains("Operation not permitted"), "{done}");
+}
+
+#[test]
+fn exec_runs_in_the_container_and_keeps_exit_codes() {
+    let Some(d) = Docker::begin() else { return };
+    let up = d.start(&["--hostname", "boat"], &["sleep", "1000"]);
+    let done =
+        up.exec(&[], &["sh", "-c", "hostname; tr '\\0' ' ' </proc/1/cmdline; echo err >&2"]).ok();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("boat\nsleep 1000 ", "err\n"));
+    for code in [1, 42, 255] {
+        let _ = up.exec(&[], &["sh", "-c", &format!("exit {code}")]).exits(code);
+    }
+    let _ = up.exec(&[], &["sh", "-c", "kill -9 $$"]).exits(137);
+    // Docker 26 makes 126 of every failure of exec; newer ones 127 of programs that are not there.
+    for program in ["/etc/not-executable", "/etc"] {
+        let _ = up.exec(&[], &[program]).exits(126);
+    }
+    for program in ["/no/such/program", "nosuchprogram"] {
+        let done = up.exec(&[], &[program]);
+        assert!([126, 127].contains(&done.code()), "{done}");
+        // Docker 26 says it on standard output.
+        let said = format!("{}{}", done.stdout, done.stderr);
+        let texts = ["no such file or directory", "executable file not found in $PATH"];
+        assert!(texts.iter().any(|text| said.contains(text)), "{done}");
+    }
+}
+
+#[test]
+fn exec_takes_user_directory_and_environment() {
+    let Some(d) = Docker::begin() else { return };
+    let up = d.start(&["-e", "OWN=1"], &["sleep", "1000"]);
+    let flags = ["-u", "1000:1000", "-w", "/etc", "-e", "MORE=a b"];
+    let script = "id -u; id -g; pwd; echo $OWN $MORE; grep -E 'Cap(Inh|Eff|Amb)' /proc/self/status";
+    let done = up.exec(&flags, &["sh", "-c", script]).ok();
+    assert_eq!(done.lines()[..4], ["1000", "1000", "/etc", "1 a b"]);
+    assert!(done.lines()[4..].iter().all(|line| line.ends_with("0000000000000000")), "{done}");
+    let done = up.exec(&[], &["grep", "CapEff", "/proc/self/status"]).ok();
+    assert!(done.stdout.ends_with("00000000a80425fb\n"), "as the container's: {done}");
+    let done = up.exec(&["--privileged"], &["grep", "CapEff", "/proc/self/status"]).ok();
+    assert!(!done.stdout.ends_with("a80425fb\n"), "{done}");
+    let done = up.exec(&[], &["grep", "Seccomp:", "/proc/self/status"]).ok();
+    assert_eq!(done.stdout, "Seccomp:\t2\n");
+    assert_ne!(up.exec(&["-w", "/no/such"], &["true"]).code(), 0);
+}
+
+#[test]
+fn exec_pipes_input_and_its_end() {
+    let Some(d) = Docker::begin() else { return };
+    let up = d.start(&[], &["sleep", "1000"]);
+    let (read, mut write) = std::io::pipe().unwrap();
+    let running = up.exec_command(&["-i"], &["sh", "-c", "cat; echo end"]).stdin(read).spawn();
+    write.write_all(b"one\ntwo\n").unwrap();
+    drop(write);
+    assert_eq!(running.done().ok().stdout, "one\ntwo\nend\n");
+}
+
+#[test]
+fn exec_gives_a_terminal_that_works_both_ways() {
+    let Some(d) = Docker::begin() else { return };
+    let up = d.start(&[], &["sleep", "1000"]);
+    let size = nix::pty::Winsize { ws_row: 31, ws_col: 91, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).unwrap();
+    let mut master = File::from(pty.master);
+    let slave = File::from(pty.slave);
+    let script = "until stty size 2>/dev/null | grep -v '^0 0'; do sleep 0.1; done; tty; read line; \
+                  echo \"got $line\"; exit 6";
+    let run = Run::new("setsid", d.dir.path()).args(["-c", "-w", "docker", "exec", "-it"]);
+    let run = run.args([&d.name, "sh", "-c", script]);
+    let running = run.stdin(slave.try_clone().unwrap()).stdout(slave).spawn();
+    let text = read_until(&mut master, "/dev/");
+    assert!(text.contains("31 91"), "{text}");
+    master.write_all(b"hello\r").unwrap();
+    let _ = read_until(&mut master, "got hello");
+    let _ = running.done().exits(6);
+    drop(up);
+}
+
+#[test]
+fn exec_in_the_background_and_many_at_once() {
+    let Some(d) = Docker::begin() else { return };
+    let up = d.start(&[], &["sleep", "1000"]);
+    let _ = up.exec(&["-d"], &["sh", "-c", "echo done >/background"]).ok();
+    wait_for("the background", || up.exec(&[], &["cat", "/background"]).stdout == "done\n");
+    let running: Vec<_> = (0..10)
+        .map(|i| up.exec_command(&[], &["sh", "-c", &format!("echo {i}; exit {i}")]).spawn())
+        .collect();
+    for (i, running) in running.into_iter().enumerate() {
+        let done = running.done().exits(i32::try_from(i).unwrap());
+        assert_eq!(done.stdout, format!("{i}\n"));
+    }
+}
+
+#[test]
+fn exec_is_refused_where_nothing_runs() {
+    let Some(d) = Docker::begin() else { return };
+    let up = d.start(&[], &["true"]);
+    let _ = d.call(&["wait", &d.name]).ok();
+    let done = up.exec(&[], &["true"]).exits(1);
+    assert!(done.stderr.contains("is not running"), "{done}");
+}
+
+#[test]
+fn container_that_ends_takes_its_exec_with_it() {
+    let Some(d) = Docker::begin() else { return };
+    let up = d.start(&[], &["sleep", "1000"]);
+    let running = up.exec_command(&[], &["sh", "-c", "echo ready; sleep 1000"]).spawn();
+    wait_for("the exec", || running.stdout_so_far() == "ready\n");
+    let _ = up.call("kill", &[]).ok();
+    assert_eq!(running.done().code(), 137);
+}
+
+#[test]
+fn health_checks_run_by_exec() {
+    let Some(d) = Docker::begin() else { return };
+    let flags =
+        ["--health-cmd", "test -e /healthy", "--health-interval", "1s", "--health-retries", "1"];
+    let up = d.start(&flags, &["sleep", "1000"]);
+    wait_for("the first check", || up.inspect("{{.State.Health.Status}}") == "unhealthy");
+    let _ = up.exec(&[], &["touch", "/healthy"]).ok();
+    wait_for("the next check", || up.inspect("{{.State.Health.Status}}") == "healthy");
 }

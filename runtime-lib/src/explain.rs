@@ -209,12 +209,13 @@ fn bind(bind: &Bind<Bytes>) -> String {
 }
 
 fn filesystem(new: &Filesystem<Bytes>) -> String {
-    const SPECIAL: [(Special, &str); 5] = [
+    const SPECIAL: [(Special, &str); 6] = [
         (Special::COPY_UP, "copies the directory's content"),
         (Special::SEAL, "read-only later"),
         (Special::MODE_OF_TARGET, "mode of the directory"),
         (Special::PROCFS, "gives the procfs handle"),
         (Special::PLAIN_TARGET, "no links"),
+        (Special::JOINED_PIDS, "of the joined pid namespace"),
     ];
     let mut words = Vec::new();
     attributes(Attributes { set: new.attributes, clear: 0 }, "", &mut words);

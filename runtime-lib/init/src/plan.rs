@@ -108,6 +108,8 @@ impl Special {
     /// The target must be an ordinary directory reached without symbolic links (procfs, sysfs):
     /// a link in the image would put it where masks and checks do not look (CVE-2019-19921).
     pub const PLAIN_TARGET: Self = Self(16);
+    /// A procfs of the pid namespace that was joined, in which the init is not yet.
+    pub const JOINED_PIDS: Self = Self(32);
 
     /// Whether all bits of `other` are set.
     #[must_use]

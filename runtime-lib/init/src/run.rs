@@ -38,6 +38,8 @@ pub(crate) struct Init<'a> {
     pub(crate) program: ops::program::PathBuffer,
     /// `HOME=...`, once it is looked up.
     pub(crate) home: Option<ops::program::PathBuffer>,
+    /// The pid namespace that was joined for children.
+    pub(crate) pid_namespace: Option<BorrowedFd<'static>>,
     /// Where argv and envp are put together.
     pub(crate) strings: sys::Table<usize>,
     /// The first chdir was refused to the runtime's user.
@@ -95,6 +97,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         sealed,
         program: ops::program::PathBuffer::default(),
         home: None,
+        pid_namespace: None,
         strings,
         chdir_refused: false,
     };
@@ -124,7 +127,7 @@ fn execute<'a>(init: &mut Init<'a>, mut ops: &'a [u8]) -> Result<(), Fail> {
 
 fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
     match op {
-        Op::JoinNamespace { slot, flag } => sys::setns(init.slot(slot)?, flag).at(Step::Whole),
+        Op::JoinNamespace { slot, flag } => init.join(slot, flag),
         Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
         Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
@@ -216,6 +219,15 @@ impl Init<'_> {
     pub(crate) fn last_descriptors(&self) -> [Option<u32>; 2] {
         [Some(&self.control), self.start.as_ref()]
             .map(|fd| fd.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()))
+    }
+
+    fn join(&mut self, slot: u16, flag: u32) -> Result<(), Fail> {
+        const CLONE_NEWPID: u32 = 0x2000_0000;
+        let namespace = self.slot(slot)?;
+        if flag == CLONE_NEWPID {
+            self.pid_namespace = Some(namespace);
+        }
+        sys::setns(namespace, flag).at(Step::Whole)
     }
 
     /// Goes on as a child of the creator in the joined pid namespace.

@@ -102,6 +102,12 @@ pub(super) fn mounts_and_sysctls(config: &Config<'_>, out: &mut Columns) -> Resu
     let mut procfs_wanted = !sysctl::writes(config)?.is_empty();
     for entry in entries(config.spec) {
         let mut op = compile(config, &entry, out)?;
+        if let Op::Filesystem(filesystem) = &mut op
+            && filesystem.fstype.to_text() == "proc"
+            && config.namespaces.joined_pid().is_some()
+        {
+            filesystem.special = filesystem.special.with(Special::JOINED_PIDS);
+        }
         let mut writable = false;
         if procfs_wanted && let Op::Filesystem(filesystem) = &mut op {
             writable = gives_procfs(filesystem);

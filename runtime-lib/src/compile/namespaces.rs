@@ -86,7 +86,7 @@ impl<'a> Namespaces<'a> {
     }
 
     /// The field of a pid namespace that config.json names by path.
-    fn joined_pid(&self) -> Option<String> {
+    pub(super) fn joined_pid(&self) -> Option<String> {
         let namespace = self.find(LinuxNamespaceType::Pid)?;
         namespace.path.map(|_| namespace.field())
     }

@@ -7,6 +7,7 @@ use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
+use rustix::process::{WaitId, WaitIdOptions};
 
 use super::paths::{self, Kind, Place};
 use super::root::{change_propagation, clone_flags};
@@ -58,8 +59,12 @@ pub(crate) fn filesystem(
     if filesystem.options.list().any(|option| option.count_bytes() >= FSCONFIG_VALUE_MAX) {
         return mount_with_long_options(init, filesystem, &place);
     }
-    let context = rustix::mount::fsopen(filesystem.fstype.c_str()?, FsOpenFlags::FSOPEN_CLOEXEC)
-        .at(Step::OpenFilesystem)?;
+    let context = if special.has(Special::JOINED_PIDS) {
+        open_joined_procfs(init.pid_namespace, init.root()?)?
+    } else {
+        rustix::mount::fsopen(filesystem.fstype.c_str()?, FsOpenFlags::FSOPEN_CLOEXEC)
+            .at(Step::OpenFilesystem)?
+    };
     configure(init.progress, context.as_fd(), filesystem, &place)?;
     let attributes = u32::try_from(filesystem.attributes).map_err(|_| Fail::new(Step::Decode))?;
     let attributes = MountAttrFlags::from_bits_retain(attributes);
@@ -73,6 +78,38 @@ pub(crate) fn filesystem(
     sys::retire(context);
     sys::retire(place.fd);
     keep(init, special, mount)
+}
+
+/// A procfs of a pid namespace that this process is not in.
+fn open_joined_procfs(
+    namespace: Option<BorrowedFd<'_>>,
+    placeholder: BorrowedFd<'_>,
+) -> Result<OwnedFd, Fail> {
+    let namespace = namespace.ok_or(Fail::new(Step::Decode))?;
+    let open = || rustix::mount::fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC);
+    let context = open().at(Step::OpenFilesystem)?;
+    match rustix::mount::fsconfig_set_fd(context.as_fd(), c"pidns", namespace) {
+        Ok(()) => return Ok(context),
+        // Before Linux 6.17 a procfs is always of its opener's namespace.
+        Err(Errno::INVAL) => {}
+        Err(errno) => return Err(Fail::errno(Step::SetOption, errno)),
+    }
+    // So a child opens it, which shares the descriptors and does nothing else: it is among the
+    // processes of that namespace for a moment.
+    let mut shared = rustix::io::fcntl_dupfd_cloexec(placeholder, 3).at(Step::OpenFilesystem)?;
+    let Some(child) = sys::fork_sharing_descriptors().at(Step::Clone)? else {
+        let opened = open().and_then(|context| {
+            rustix::io::dup3(&context, &mut shared, rustix::io::DupFlags::CLOEXEC)
+        });
+        sys::exit(i32::from(opened.is_err()))
+    };
+    let options = WaitIdOptions::EXITED;
+    let status = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(child), options))
+        .at(Step::OpenFilesystem)?;
+    match status.and_then(|status| status.exit_status()) {
+        Some(0) => Ok(shared),
+        _ => Err(Fail::new(Step::OpenFilesystem)),
+    }
 }
 
 /// The mountpoint.
