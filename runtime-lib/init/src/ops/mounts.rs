@@ -90,7 +90,7 @@ fn open_joined_procfs(
     let context = open().at(Step::OpenFilesystem)?;
     match rustix::mount::fsconfig_set_fd(context.as_fd(), c"pidns", namespace) {
         Ok(()) => return Ok(context),
-        // Before Linux 6.17 a procfs is always of its opener's namespace.
+        // An older kernel: a procfs is always of its opener's namespace.
         Err(Errno::INVAL) => {}
         Err(errno) => return Err(Fail::errno(Step::SetOption, errno)),
     }
