@@ -198,18 +198,21 @@ impl Builder {
         let plan = self.compile(&request)?;
         let hierarchy = Hierarchy::open()?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
-        // Before the intent names it: whoever cleans up after an intent kills what is in there.
-        if let Err(error) = hierarchy.check_unused(&plan.cgroup.op) {
-            directory.remove()?;
-            return Err(error.at(plan.cgroup.field.clone()));
-        }
         let mut record = intent(&plan);
+        let cgroup = match claim_cgroup(&plan, hierarchy, &directory, &record) {
+            Ok(cgroup) => cgroup,
+            Err(error) => {
+                // The cgroup may be somebody else's: only the directory is ours.
+                directory.remove()?;
+                return Err(error);
+            }
+        };
         record.resources = crate::update::saved(&self.bundle.spec);
         let join = Join::of(&self.bundle.spec, &plan, &request).map(Box::new);
         let attempt =
-            self.attempt(&plan, hierarchy, &directory, (&mut record, join), &streams, release);
+            self.attempt(&plan, &cgroup, &directory, (&mut record, join), &streams, release);
         match attempt {
-            Ok((pidfd, cgroup)) => {
+            Ok(pidfd) => {
                 let creation = Creation {
                     record,
                     pidfd,
@@ -238,19 +241,17 @@ impl Builder {
         }
     }
 
-    /// Everything that has effects. What a failure leaves is cleaned up by the caller, but for the
+    /// Everything that has further effects. What a failure leaves is cleaned up by the caller, but for the
     /// init, which is gone when this returns an error.
     fn attempt(
         &self,
         plan: &Plan,
-        hierarchy: Hierarchy,
+        cgroup: &Cgroup,
         directory: &StateDirectory,
         (record, join): (&mut Record, Option<Box<Join>>),
         streams: &Streams<'_>,
         release: Release,
-    ) -> Result<(OwnedFd, Cgroup)> {
-        directory.write_intent(record)?;
-        let cgroup = hierarchy.create(&plan.cgroup.op)?;
+    ) -> Result<OwnedFd> {
         let progress = directory.create_progress()?;
         let start = match release {
             Release::Fifo => Some(directory.create_fifo()?),
@@ -269,7 +270,7 @@ impl Builder {
         let init = Init::spawn(plan, launch)?;
         let target = Target {
             init: &init,
-            cgroup: &cgroup,
+            cgroup,
             streams: streams.all(),
             null_streams: streams.null,
             hook_environment: &self.hook_environment,
@@ -279,8 +280,22 @@ impl Builder {
         if result.is_err() {
             init.destroy();
         }
-        result.map(|()| (init.into_pidfd(), cgroup))
+        result.map(|()| init.into_pidfd())
     }
+}
+
+/// Records the intent, then makes the cgroup. One that is in use is refused before the intent names
+/// it: whoever cleans up after an intent kills what is in there.
+fn claim_cgroup(
+    plan: &Plan,
+    hierarchy: Hierarchy,
+    directory: &StateDirectory,
+    record: &Record,
+) -> Result<Cgroup> {
+    let at_field = |error: Error| error.at(plan.cgroup.field.clone());
+    hierarchy.check_unused(&plan.cgroup.op).map_err(at_field)?;
+    directory.write_intent(record)?;
+    hierarchy.create(&plan.cgroup.op).map_err(at_field)
 }
 
 /// The creator's column, up to a container that is created and recorded, or runs.
