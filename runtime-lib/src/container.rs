@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags};
 
 use crate::cgroup::Cgroup;
 use crate::control::{not_found, not_running};
@@ -467,8 +467,5 @@ fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
         let ended = host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(Duration::ZERO));
         return if ended { Err(Errno::SRCH) } else { Ok(()) };
     }
-    match Signal::from_named_raw(signal) {
-        Some(signal) => rustix::process::pidfd_send_signal(pidfd, signal),
-        None => crate::sys::pidfd_send_signal(pidfd, signal),
-    }
+    crate::sys::pidfd_send_signal(pidfd, signal)
 }

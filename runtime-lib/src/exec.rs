@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use oci_spec::runtime::Process;
 use orlop_init::plan::{Message, progress};
 use rustix::fs::MemfdFlags;
-use rustix::process::Signal;
 
 use crate::cgroup::Cgroup;
 use crate::compile::{HostFacts, Request, exec};
@@ -238,11 +237,8 @@ impl Exec {
     /// # Errors
     /// It has ended (ESRCH); the number is no signal's.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let sent = match Signal::from_named_raw(signal) {
-            Some(signal) => rustix::process::pidfd_send_signal(&self.pidfd, signal),
-            None => crate::sys::pidfd_send_signal(self.pidfd.as_fd(), signal),
-        };
-        sent.map_err(|errno| Error::sys("cannot signal the process", errno))
+        crate::sys::pidfd_send_signal(self.pidfd.as_fd(), signal)
+            .map_err(|errno| Error::sys("cannot signal the process", errno))
     }
 
     /// Waits for its end.

@@ -24,7 +24,7 @@ pub(crate) fn namespace_type(file: BorrowedFd<'_>) -> Result<u32, Errno> {
     u32::try_from(flag).map_err(|_| last_errno())
 }
 
-/// pidfd_send_signal(2) by number, for the real-time signals that have no name.
+/// pidfd_send_signal(2) by number: the real-time signals have no names.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     // SAFETY: the kernel makes the siginfo itself where the pointer is null.
     let result = unsafe {

@@ -9,11 +9,10 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::paths;
+use super::root::make_read_only;
 use crate::progress::{At, Fail};
 use crate::run::Init;
 use crate::sys;
-
-const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// What covers masked paths; made when first needed.
 #[derive(Default)]
@@ -100,7 +99,7 @@ pub(crate) fn read_only(init: &Init<'_>, path: &CStr) -> Result<(), Fail> {
         return Ok(());
     };
     let tree = paths::clone_tree(place.as_fd(), true).at(Step::CreateMount)?;
-    sys::mount_setattr(tree.as_fd(), true, MOUNT_ATTR_RDONLY, 0, 0).at(Step::SetAttributes)?;
+    make_read_only(tree.as_fd(), true)?;
     paths::attach(tree.as_fd(), place.as_fd()).at(Step::Attach)?;
     sys::retire(tree);
     sys::retire(place);

@@ -10,14 +10,13 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 
 use super::paths::{self, Kind, Place};
-use super::root::{change_propagation, clone_flags};
+use super::root::{change_propagation, clone_flags, make_read_only};
 use crate::ops::copy_up;
 use crate::progress::{At, Fail, Progress};
 use crate::run::Init;
 use crate::sys;
 use crate::wire::Str;
 
-const MOUNT_ATTR_RDONLY: u64 = 1;
 /// Longest value that fsconfig(2) takes, with its NUL.
 const FSCONFIG_VALUE_MAX: usize = 256;
 
@@ -277,8 +276,7 @@ impl Sealed {
         for i in 0..self.count {
             let fd = self.mounts.get_mut(i).and_then(|fd| i32::try_from(*fd).ok());
             let mount = fd.and_then(sys::inherited).ok_or(Fail::new(Step::Decode))?;
-            sys::mount_setattr(mount.as_fd(), false, MOUNT_ATTR_RDONLY, 0, 0)
-                .at(Step::SetAttributes)?;
+            make_read_only(mount.as_fd(), false)?;
         }
         self.count = 0;
         Ok(())

@@ -12,8 +12,6 @@ use crate::progress::{At, Fail};
 use crate::run::Init;
 use crate::sys;
 
-const MOUNT_ATTR_RDONLY: u64 = 1;
-
 /// `MS_*` of a propagation byte, and whether it is for the tree.
 pub(super) fn change_propagation(mount: BorrowedFd<'_>, change: u8) -> Result<(), Fail> {
     const MS_UNBINDABLE: u64 = 1 << 17;
@@ -113,7 +111,13 @@ pub(crate) fn propagation(init: &Init<'_>, change: u8) -> Result<(), Fail> {
 
 /// Turns the root mount read-only.
 pub(crate) fn seal(init: &Init<'_>) -> Result<(), Fail> {
-    sys::mount_setattr(init.root()?, false, MOUNT_ATTR_RDONLY, 0, 0).at(Step::SetAttributes)
+    make_read_only(init.root()?, false)
+}
+
+/// Turns a mount, or its whole tree, read-only.
+pub(super) fn make_read_only(mount: BorrowedFd<'_>, tree: bool) -> Result<(), Fail> {
+    const MOUNT_ATTR_RDONLY: u64 = 1;
+    sys::mount_setattr(mount, tree, MOUNT_ATTR_RDONLY, 0, 0).at(Step::SetAttributes)
 }
 
 /// open_tree(2) flags of a clone.
