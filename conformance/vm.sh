@@ -9,11 +9,7 @@
 # The kernel is kept outside the sources. Needs qemu-system-x86_64, busybox-static and apt-get.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-top=$(dirname "$here")
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/orlop
-target=${CARGO_TARGET_DIR:-$top/target}
-triple=x86_64-unknown-linux-gnu
-static="target.$triple.rustflags=['-Ctarget-feature=+crt-static','-Crelocation-model=static']"
 seconds=900
 
 kernel_package() {
@@ -39,20 +35,12 @@ kernel() {
 }
 
 kernel=$(kernel)
-cd "$top"
-cargo static --quiet
-arguments=()
-for test in "$@"; do arguments+=(--test "$test"); done
-cargo test --quiet --no-run -p orlop-conformance --target "$triple" --config "$static" "${arguments[@]}"
-programs=$(cargo test --no-run -p orlop-conformance --target "$triple" --config "$static" "${arguments[@]}" 2>&1 |
-    sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
-
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/root/bin" "$work/root/tests" "$work/root/new"
+mkdir -p "$work/root/bin" "$work/root/new"
+"$here/static.sh" "$work/root" "$@"
+mv "$work/root/orlop" "$work/root/bin/"
 cp /bin/busybox "$work/root/bin/"
-cp "$target/$triple/release/orlop" "$work/root/bin/"
-for program in $programs; do cp "$program" "$work/root/tests/"; done
 cat >"$work/root/init" <<'INIT'
 #!/bin/busybox sh
 # The first root cannot be pivoted away from: everything moves to a tmpfs.
