@@ -40,14 +40,14 @@ run_job() {
     tar -C "$job" -cf "$work/job" .
     truncate -s 512M "$work/out"
     # Without cmpxchg16b: QEMU 7.2 interrupts it with its flags undone, from which Debian's kernel dies after a minute.
-    local accel=(-accel tcg -cpu max,-cx16)
+    local accel=(-accel tcg -cpu max,-cx16,-la57)
     [ "${ORLOP_VM_KVM:-0}" = 0 ] || accel=(-accel kvm -cpu host)
     TMPDIR=$work timeout "${MACHINE_SECONDS:-900}" qemu-system-x86_64 "${accel[@]}" -smp 1 -m 3072 -nographic -no-reboot -net none \
         -kernel "$machine/vmlinuz" -initrd "$machine/initrd" \
         -drive "file=$machine/disk,format=raw,if=none,id=root,snapshot=on,cache=unsafe" -device virtio-blk-pci,drive=root \
         -drive "file=$work/job,format=raw,if=none,id=job,readonly=on" -device virtio-blk-pci,drive=job,serial=job \
         -drive "file=$work/out,format=raw,if=none,id=out,cache=unsafe" -device virtio-blk-pci,drive=out,serial=out \
-        -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off apparmor=1 security=apparmor systemd.show_status=0 ${MACHINE_APPEND:-}" \
+        -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable nowatchdog apparmor=1 security=apparmor systemd.show_status=0 ${MACHINE_APPEND:-}" \
         </dev/null 2>&1 9>&- | tr -d '\r' | tee "$work/console" "${MACHINE_LOG:-/dev/null}" | sed -u -n '/MACHINE-BEGIN/,$ { s/.*MACHINE-BEGIN/MACHINE-BEGIN/; p }' || true
     local status
     status=$(sed -n 's/^MACHINE-STATUS \([0-9]*\).*/\1/p' "$work/console")

@@ -37,8 +37,8 @@ mmdebstrap --quiet --mode=root --variant=essential --include="$include" \
     "$SUITE" "$root" "$MIRROR" >&2
 
 dpkg-deb --fsys-tarfile "$work/$cri_api"_*.deb | tar -x -C "$work" --wildcards '*/pkg/apis/runtime/v1/api.proto'
-mkdir -p "$root/opt/images"
-find "$work/usr" -name api.proto -exec cp {} "$root/opt/cri.proto" \;
+# Without what makes Go of it.
+find "$work/usr" -name api.proto -exec sed '/gogoproto/d' {} \; >"$root/opt/cri.proto"
 
 # What would only cost time at boot: a job starts what it needs. Docker loads its AppArmor profile itself.
 for unit in docker.service docker.socket containerd.service podman.service podman.socket podman-restart.service \
@@ -94,7 +94,8 @@ TTYPath=/dev/ttyS0
 UNIT
 ln -s ../job.service "$root/etc/systemd/system/multi-user.target.wants/job.service"
 
-# An image for all engines, as "docker save" writes it: busybox, without a network to pull from.
+# Images for all engines, as "docker save" writes them, without a network to pull from: busybox, and the same as what
+# holds a pod together.
 image=$work/image
 mkdir -p "$image"/{bin,etc,tmp,root,proc,sys,dev} "$work/archive/layer"
 chmod 1777 "$image/tmp"
@@ -107,15 +108,20 @@ printf 'root:x:0:\nuser:x:1000:\n' >"$image/etc/group"
 printf 'x' >"$image/etc/not-executable"
 tar --numeric-owner --owner=0 --group=0 -C "$image" -cf "$work/archive/layer/layer.tar" .
 diff=$(sha256sum "$work/archive/layer/layer.tar" | cut -d' ' -f1)
-cat >"$work/archive/config.json" <<CONFIG
+for name in busybox pause; do
+    command='"sh"'
+    [ $name = busybox ] || command='"sleep","1000000"'
+    cat >"$work/archive/$name.json" <<CONFIG
 {"architecture":"amd64","os":"linux","created":"2025-01-01T00:00:00Z",
- "config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Cmd":["sh"]},
+ "config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Cmd":[$command]},
  "rootfs":{"type":"layers","diff_ids":["sha256:$diff"]},"history":[{"created":"2025-01-01T00:00:00Z","created_by":"machine"}]}
 CONFIG
+done
 cat >"$work/archive/manifest.json" <<MANIFEST
-[{"Config":"config.json","RepoTags":["localhost/busybox:latest"],"Layers":["layer/layer.tar"]}]
+[{"Config":"busybox.json","RepoTags":["localhost/busybox:latest"],"Layers":["layer/layer.tar"]},
+ {"Config":"pause.json","RepoTags":["localhost/pause:latest"],"Layers":["layer/layer.tar"]}]
 MANIFEST
-tar --numeric-owner --owner=0 --group=0 -C "$work/archive" -cf "$root/opt/images/busybox.tar" manifest.json config.json layer
+tar --numeric-owner --owner=0 --group=0 -C "$work/archive" -cf "$root/opt/images.tar" manifest.json busybox.json pause.json layer
 
 # Nothing is to be brought up to date at boot.
 touch "$root/usr"
