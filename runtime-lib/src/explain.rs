@@ -290,6 +290,8 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             ("join-namespace", format!("{} from slot {slot}", flag_names(*flag)))
         }
         Op::Unshare { flags } => ("unshare", flag_names(*flags)),
+        Op::OpenProcfs => ("open-procfs", "/proc of the host".to_owned()),
+        Op::Attribute { name, value } => ("attribute", format!("{} = {}", show(name), show(value))),
         Op::SessionKeyring { name } => ("session-keyring", show(name)),
         Op::LoopbackUp => ("loopback-up", "lo".to_owned()),
         Op::HostPropagation { change } => {

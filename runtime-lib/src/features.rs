@@ -103,6 +103,7 @@ pub struct MountExtensions {
     pub idmap: Enabled,
 }
 
+const YES: Enabled = Enabled { enabled: true };
 const NO: Enabled = Enabled { enabled: false };
 
 /// What this build can do.
@@ -125,8 +126,8 @@ pub fn features() -> Features {
             capabilities: capabilities(),
             cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: seccomp(),
-            apparmor: NO,
-            selinux: NO,
+            apparmor: YES,
+            selinux: YES,
             intel_rdt: NO,
             mount_extensions: MountExtensions { idmap: NO },
             net_devices: NO,

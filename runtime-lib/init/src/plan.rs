@@ -219,6 +219,15 @@ pub enum Op<B> {
         /// `CLONE_NEW*` flags.
         flags: u32,
     },
+    /// Opens the host's procfs, for [`Op::Attribute`]: before anything of a container is joined.
+    OpenProcfs,
+    /// Tells a security module what the process shall be: proc_pid_attr(5).
+    Attribute {
+        /// Path below `/proc/thread-self/attr`.
+        name: B,
+        /// What is written, without NUL.
+        value: B,
+    },
     /// A new session keyring of this name (keyctl(2)); a kernel without keyrings is fine.
     SessionKeyring {
         /// `_ses.ID`.

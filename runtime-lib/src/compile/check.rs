@@ -75,8 +75,6 @@ pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
         ("process.scheduler", process.scheduler().is_some()),
         ("process.ioPriority", process.io_priority().is_some()),
         ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-        ("process.apparmorProfile", filled(process.apparmor_profile())),
-        ("process.selinuxLabel", filled(process.selinux_label())),
     ])?;
     if process.command_line().is_some() {
         out.warn("process.commandLine", "has no effect on Linux; process.args holds the program");

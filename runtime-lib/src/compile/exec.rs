@@ -6,7 +6,9 @@ use oci_spec::runtime::{
 use orlop_init::plan::Op;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, Config, HostFacts, Request, Section, capabilities, check, process, streams};
+use super::{
+    Columns, Config, HostFacts, Request, Section, capabilities, check, labels, process, streams,
+};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
 use crate::seccomp;
@@ -53,8 +55,8 @@ impl Join {
         })
     }
 
-    /// What `process` leaves open comes from the container's own (runc's rule): capabilities and
-    /// resource limits; and always the umask and the OOM score.
+    /// What `process` leaves open comes from the container's own (runc's rule): capabilities,
+    /// resource limits, AppArmor profile and SELinux label; and always the umask and the OOM score.
     fn complete(&self, process: &Process) -> Process {
         let mut process = process.clone();
         if process.capabilities().is_none() {
@@ -62,6 +64,13 @@ impl Join {
         }
         if process.rlimits().is_none() {
             process.set_rlimits(self.process.rlimits().clone());
+        }
+        let missing = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
+        if missing(process.apparmor_profile()) {
+            process.set_apparmor_profile(self.process.apparmor_profile().clone());
+        }
+        if missing(process.selinux_label()) {
+            process.set_selinux_label(self.process.selinux_label().clone());
         }
         process.set_oom_score_adj(self.process.oom_score_adj());
         let umask = self.process.user().umask();
@@ -82,6 +91,8 @@ const CHILD: &[Section] = &[
     process::personality,
     process::find_home,
     process::umask,
+    labels::apparmor,
+    labels::selinux,
     process::no_new_privileges,
     process::chdir,
     process::close_descriptors,
@@ -117,6 +128,7 @@ pub(crate) fn compile(
     config.dev_is_bound = join.dev_is_bound;
     let mut out = Columns::default();
     check::process(config.process, &mut out)?;
+    labels::open_procfs(&config, &mut out)?;
     enter(join, &mut out)?;
     run(CHILD, &config, &mut out)?;
     let mut filter = join

@@ -11,6 +11,7 @@ pub(crate) mod device_program;
 mod devices;
 pub(crate) mod exec;
 mod hooks;
+mod labels;
 pub(crate) mod mount_options;
 mod mounts;
 mod namespaces;
@@ -71,6 +72,10 @@ pub(crate) struct HostFacts {
     pub(crate) own_cgroup: String,
     /// `/proc/kcore` is there.
     pub(crate) kcore: bool,
+    /// AppArmor is in force.
+    pub(crate) apparmor: bool,
+    /// SELinux is in force.
+    pub(crate) selinux: bool,
 }
 
 /// One step of the order.
@@ -78,6 +83,7 @@ type Section = fn(&Config<'_>, &mut Columns) -> Result<()>;
 
 /// What the init does, in this order.
 const CHILD: &[Section] = &[
+    labels::open_procfs,
     namespaces::join,
     namespaces::unshare_network,
     namespaces::unshare_cgroup,
@@ -104,6 +110,8 @@ const CHILD: &[Section] = &[
     process::personality,
     process::find_home,
     process::umask,
+    labels::apparmor,
+    labels::selinux,
     process::no_new_privileges,
     process::chdir,
     process::close_descriptors,

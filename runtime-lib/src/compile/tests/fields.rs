@@ -29,7 +29,8 @@ fn everything() -> Value {
                 "permitted": ["CAP_KILL", "CAP_CHOWN"], "effective": ["CAP_KILL"],
                 "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL"]},
             "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 20}],
-            "noNewPrivileges": true, "oomScoreAdj": 5
+            "noNewPrivileges": true, "oomScoreAdj": 5,
+            "apparmorProfile": "p", "selinuxLabel": "l"
         },
         "hooks": {"prestart": hook("a"), "createRuntime": hook("b"), "createContainer": hook("c"),
             "startContainer": hook("d"), "poststart": hook("e"), "poststop": hook("f")},
@@ -204,8 +205,6 @@ fn fields_without_effect_are_refused_or_warned_of() {
         ("process.scheduler", json!({"policy": "SCHED_OTHER"})),
         ("process.ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 1})),
         ("process.execCPUAffinity", json!({"final": "0"})),
-        ("process.apparmorProfile", json!("p")),
-        ("process.selinuxLabel", json!("l")),
         ("process.commandLine", json!("sh")),
         ("process.user.username", json!("u")),
         ("linux.uidMappings", map.clone()),

@@ -182,6 +182,18 @@ fn seccomp() {
     of_patch("seccomp-nnp-hooks", &patch(true, json!([{"path": "/hook"}])));
 }
 
+/// The handle before the namespaces, the profile after the hooks of the host.
+#[test]
+fn security_modules() {
+    of_patch(
+        "labels",
+        &json!({"process": {"apparmorProfile": "docker-default", "noNewPrivileges": true,
+                "selinuxLabel": "system_u:system_r:container_t:s0:c1,c2"},
+            "hooks": {"createContainer": [{"path": "/hook"}], "startContainer": [{"path": "/in"}]},
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}]}}),
+    );
+}
+
 #[test]
 fn resources() {
     of_patch(

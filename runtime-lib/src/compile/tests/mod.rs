@@ -27,7 +27,13 @@ fn request() -> Request {
 }
 
 fn facts() -> HostFacts {
-    HostFacts { last_capability: 40, own_cgroup: "/user.slice/session".to_owned(), kcore: true }
+    HostFacts {
+        last_capability: 40,
+        own_cgroup: "/user.slice/session".to_owned(),
+        kcore: true,
+        apparmor: true,
+        selinux: true,
+    }
 }
 
 /// The least that is a container.
