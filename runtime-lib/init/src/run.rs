@@ -129,6 +129,11 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
     match op {
         Op::JoinNamespace { slot, flag } => init.join(slot, flag),
         Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
+        Op::TimeNamespace { offsets } => ops::time::enter_new(offsets.0),
+        Op::Affinity { cpus, tolerant } => ops::schedule::affinity(cpus.0, tolerant),
+        Op::Scheduler(new) => sys::sched_setattr(&new).at(Step::Whole),
+        Op::IoPriority { class, level } => sys::set_io_priority(class, level).at(Step::Whole),
+        Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(mode, nodes.0).at(Step::Whole),
         Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
