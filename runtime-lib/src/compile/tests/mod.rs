@@ -1,6 +1,7 @@
 //! Plans as texts, broken configurations, and the proof that no field is passed over.
 
 mod broken;
+mod broken_later;
 mod fields;
 mod golden;
 
