@@ -58,6 +58,8 @@ pub(crate) struct Request {
     pub(crate) no_new_keyring: bool,
     /// How many descriptors from 3 on the program inherits.
     pub(crate) preserve_fds: u32,
+    /// Absolute path of the directory of the socket for sd_notify(3).
+    pub(crate) notify: Option<PathBuf>,
     /// Bit n: descriptor n of the program is the host's `/dev/null`.
     pub(crate) null_streams: u8,
     /// There is a socket for the terminal's master.
@@ -99,6 +101,7 @@ const CHILD: &[Section] = &[
     root::host_propagation,
     root::open,
     mounts::mounts_and_sysctls,
+    mounts::notify,
     devices::nodes,
     devices::links,
     hooks::wait_for_runtime_hooks,
@@ -233,7 +236,7 @@ impl<'a> Config<'a> {
             facts,
             rootfs: root::path(spec, &request.bundle)?,
             namespaces: namespaces::Namespaces::new(spec)?,
-            env: process::Environment::new(process)?,
+            env: process::Environment::new(process, request.notify.is_some())?,
             dev_is_bound: mounts::binds_dev(spec),
             spec,
         })

@@ -64,6 +64,7 @@ fn root_read_only_and_shared() {
     request.no_pivot = true;
     request.no_new_keyring = true;
     request.preserve_fds = 2;
+    request.notify = Some("/run/orlop/c1/notify".into());
     request.null_streams = 0b001;
     let config = patched(&json!({"linux": {"rootfsPropagation": "unbindable"}}));
     check("request", &config, &request);

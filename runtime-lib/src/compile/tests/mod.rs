@@ -20,6 +20,7 @@ fn request() -> Request {
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        notify: None,
         null_streams: 0,
         console_socket: false,
         joins: false,
