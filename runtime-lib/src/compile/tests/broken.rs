@@ -145,7 +145,6 @@ fn of_the_process() {
             "process.capabilities.bounding[0]",
             "invalid type",
         ),
-        (
         (process("apparmorProfile", json!("a\0b")), "process.apparmorProfile", "NUL"),
         (process("selinuxLabel", json!("a\0b")), "process.selinuxLabel", "NUL"),
     ]);
