@@ -6,9 +6,10 @@ use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capability, Process, Spec};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Field, Result};
+use crate::json;
 
 /// The name of the configuration in a bundle's directory.
 const CONFIG: &str = "config.json";
@@ -77,7 +78,7 @@ impl Bundle {
 pub fn parse_process(bytes: &[u8]) -> Result<Process> {
     let process: Value = serde_json::from_slice(bytes)
         .map_err(|error| Error::config("process", format!("is not JSON: {error}")))?;
-    let spec = json!({"ociVersion": crate::compile::OCI_VERSION, "process": process});
+    let spec = serde_json::json!({"ociVersion": crate::compile::OCI_VERSION, "process": process});
     let (spec, _) = parse(spec.to_string().as_bytes())?;
     let missing = || Error::config("process", "process property must not be empty");
     spec.process().clone().ok_or_else(missing)
@@ -115,10 +116,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Spec, Vec<(Field, String)>)> {
     if value.get("freebsd").is_some() {
         return Err(Error::unsupported("freebsd", "is for another platform; this is Linux"));
     }
-    let spec = serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { CONFIG.to_owned() } else { path };
-        Error::config(field, error.into_inner().to_string())
+    let spec = json::from_value(&value).map_err(|(path, message)| {
+        Error::config(if path.is_empty() { CONFIG.to_owned() } else { path }, message)
     })?;
     Ok((spec, warnings))
 }
@@ -135,10 +134,14 @@ fn mend(spec: &mut Value, warnings: &mut Vec<(Field, String)>) {
     let Some(spec) = spec.as_object_mut() else { return };
     if let Some(process) = object(spec, "process") {
         // `null` means the default, as to every Go program.
-        process.entry("user").or_insert_with(|| json!({}));
-        process.entry("cwd").or_insert_with(|| json!(""));
+        process.entry("user").or_insert_with(|| serde_json::json!({}));
+        process.entry("cwd").or_insert_with(|| serde_json::json!(""));
         drop_unknown_capabilities(process, warnings);
         rename_scheduler_flags(process);
+        if let Some(affinity) = object(process, "execCPUAffinity") {
+            // Empty is what the specification calls the same as absent.
+            affinity.retain(|_, list| list.as_str() != Some(""));
+        }
     }
     let linux = object(spec, "linux");
     let resources = linux.and_then(|linux| object(linux, "resources"));
@@ -148,7 +151,7 @@ fn mend(spec: &mut Value, warnings: &mut Vec<(Field, String)>) {
         if let Some(limit) = limit.get_mut("limit")
             && limit.as_u64().is_some_and(|limit| i64::try_from(limit).is_err())
         {
-            *limit = json!(i64::MAX);
+            *limit = serde_json::json!(i64::MAX);
         }
     }
 }
@@ -194,8 +197,8 @@ fn rename_scheduler_flags(process: &mut Map<String, Value>) {
     let flags = object(process, "scheduler").and_then(|scheduler| scheduler.get_mut("flags"));
     for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
         match flag.as_str() {
-            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = json!("SCHED_RESET_ON_FORK"),
-            Some("SCHED_FLAG_DL_OVERRUN") => *flag = json!("SCHED_FLAG_D_L_OVERRUN"),
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = serde_json::json!("SCHED_RESET_ON_FORK"),
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = serde_json::json!("SCHED_FLAG_D_L_OVERRUN"),
             _ => {}
         }
     }

@@ -11,6 +11,7 @@ mod exec;
 mod explain;
 pub mod features;
 mod host;
+mod json;
 mod plan;
 pub mod seccomp;
 mod state;

@@ -40,9 +40,9 @@ pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
     if object.get("pids").and_then(Value::as_object).is_some_and(Map::is_empty) {
         object.remove("pids");
     }
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let field = format!("{WHOLE}.{}", error.path());
-        Error::config(field, error.into_inner().to_string())
+    crate::json::from_value(&value).map_err(|(path, message)| {
+        let field = if path.is_empty() { WHOLE.to_owned() } else { format!("{WHOLE}.{path}") };
+        Error::config(field, message)
     })
 }
 
