@@ -4,7 +4,9 @@
 #   machine.sh make            makes the machine's disk if it is not there; prints where it is
 #   machine.sh run JOB [OUT]   boots it, copies the directory JOB to /job, runs /job/run there as root and prints what
 #                              it prints; its exit code is this script's. What it leaves in /job/out is copied to OUT
-#   machine.sh tests TEST...   runs tests of this crate by name in it, as "limits cgroup"
+#   machine.sh tests TEST... [-- ARG...]
+#                              runs tests of this crate by name in it, as "limits cgroup", with arguments for each, as
+#                              "--nocapture"; MACHINE_OUT is a directory for the machine's journal
 #
 # Every run starts from the same disk; nothing is kept. No network. One emulated processor, about fifteen times slower than
 # the real one: ORLOP_VM_KVM=1 takes hardware virtualisation instead. MACHINE_SECONDS (900) is the longest that a job
@@ -47,8 +49,8 @@ run_job() {
         -drive "file=$machine/disk,format=raw,if=none,id=root,snapshot=on,cache=unsafe" -device virtio-blk-pci,drive=root \
         -drive "file=$work/job,format=raw,if=none,id=job,readonly=on" -device virtio-blk-pci,drive=job,serial=job \
         -drive "file=$work/out,format=raw,if=none,id=out,cache=unsafe" -device virtio-blk-pci,drive=out,serial=out \
-        -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable nowatchdog apparmor=1 security=apparmor systemd.show_status=0 ${MACHINE_APPEND:-}" \
-        </dev/null 2>&1 9>&- | tr -d '\r' | tee "$work/console" "${MACHINE_LOG:-/dev/null}" | sed -u -n '/MACHINE-BEGIN/,$ { s/.*MACHINE-BEGIN/MACHINE-BEGIN/; p }' || true
+        -append "root=/dev/vda rw console=ttyS0 loglevel=3 panic=-1 mitigations=off tsc=reliable nowatchdog apparmor=1 security=apparmor systemd.show_status=0 ${MACHINE_APPEND:-}" \
+        </dev/null 2>&1 9>&- | sed -u 's|\r||g' | tee "$work/console" "${MACHINE_LOG:-/dev/null}" | sed -u -n '/MACHINE-BEGIN/,$ { s/.*MACHINE-BEGIN/MACHINE-BEGIN/; p }' || true
     local status
     status=$(sed -n 's/^MACHINE-STATUS \([0-9]*\).*/\1/p' "$work/console")
     if [ -z "$status" ]; then
@@ -64,9 +66,15 @@ run_job() {
 }
 
 run_tests() {
-    local job
+    local job tests=()
     job=$(mktemp -d)
-    "$here/static.sh" "$job" "$@"
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        tests+=("$1")
+        shift
+    done
+    [ $# = 0 ] || shift
+    "$here/static.sh" "$job" "${tests[@]}"
+    echo "$*" >"$job/arguments"
     cat >"$job/run" <<'RUN'
 #!/bin/bash
 # As a login would have it, and what the tests look for.
@@ -75,13 +83,15 @@ export ORLOP_RUNTIME=/job/orlop ORLOP_MACHINE=1 ORLOP_NO_SKIP=1 ORLOP_HAS=AppArm
 status=0
 for test in tests/*; do
     echo "== $(uname -r) ${test##*/}"
-    $test --test-threads 1 || status=1
+    $test --test-threads 1 $(cat arguments) || status=1
 done
+journalctl --no-pager >out/journal
+[ $status = 0 ] || journalctl --no-pager -q -p warning -u docker -u containerd | tail -n 30
 exit $status
 RUN
     chmod +x "$job/run"
     local status=0
-    run_job "$job" || status=$?
+    run_job "$job" "${MACHINE_OUT:-}" || status=$?
     rm -rf "$job"
     return $status
 }
@@ -102,7 +112,7 @@ tests)
     run_tests "$@"
     ;;
 *)
-    echo "usage: $0 make | run JOB [OUT] | tests TEST..." >&2
+    echo "usage: $0 make | run JOB [OUT] | tests TEST... [-- ARG...]" >&2
     exit 2
     ;;
 esac

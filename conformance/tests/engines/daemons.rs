@@ -46,6 +46,11 @@ pub(crate) fn containerd() {
                         [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"localhost/pause:latest\"\n\
                         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"/etc/cni/machine\"\n"
             .to_owned();
+        // A default must be among those that are named.
+        text += &format!(
+            "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"{}\"\n",
+            handler(Runtime::Ours, Driver::Cgroupfs)
+        );
         for runtime in [Runtime::Ours, Runtime::Control] {
             for driver in [Driver::Cgroupfs, Driver::Systemd] {
                 let table = format!(

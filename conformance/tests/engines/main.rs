@@ -12,6 +12,7 @@ mod containers;
 mod cri;
 mod ctr;
 mod daemons;
+mod z_afterwards;
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
