@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use orlop_init::plan::{Message, Op};
+use orlop_init::plan::Op;
 
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Hierarchy};
@@ -336,13 +336,12 @@ fn finish(
     record: &mut Record,
     release: Release,
 ) -> Result<()> {
-    execute(plan, target)?;
     for step in &plan.child {
         if let Op::Seccomp { program, .. } = &step.op {
             directory.write_filter(&program.0)?;
         }
     }
-    target.init.wait_for(plan, Message::Ready)?;
+    execute(plan, target)?;
     record.pid = target.init.pid();
     record.cgroup_number = target.cgroup.number()?;
     let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
-use orlop_init::plan::{Message, progress};
+use orlop_init::plan::progress;
 use rustix::fs::MemfdFlags;
 
 use crate::cgroup::Cgroup;
@@ -115,9 +115,7 @@ impl<'a> ExecBuilder<'a> {
             null_streams: streams.null,
             hook_environment: &[],
         };
-        let result = supervise::execute(&plan, &target)
-            .and_then(|()| init.wait_for(&plan, Message::Ready))
-            .and_then(|()| init.start(&plan));
+        let result = supervise::execute(&plan, &target).and_then(|()| init.start(&plan));
         if let Err(error) = result {
             let out_of_memory = init.was_killed() && cgroup.oom_kills().unwrap_or(0) > 0;
             init.destroy();

@@ -1,6 +1,7 @@
 //! Plans as texts, broken configurations, and the proof that no field is passed over.
 
 mod broken;
+mod broken_later;
 mod fields;
 mod golden;
 
@@ -28,7 +29,13 @@ fn request() -> Request {
 }
 
 fn facts() -> HostFacts {
-    HostFacts { last_capability: 40, own_cgroup: "/user.slice/session".to_owned(), kcore: true }
+    HostFacts {
+        last_capability: 40,
+        own_cgroup: "/user.slice/session".to_owned(),
+        kcore: true,
+        apparmor: true,
+        selinux: true,
+    }
 }
 
 /// The least that is a container.
