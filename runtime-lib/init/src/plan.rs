@@ -581,7 +581,7 @@ steps! {
     HookStatus,
     /// The hook was killed by a signal; errno holds it.
     HookSignal,
-    /// The hook ran past its timeout.
+    /// The hook ran past its timeout; errno holds it in seconds.
     HookTimeout,
     /// Opening `/dev/ptmx` of the container.
     OpenPty,

@@ -129,7 +129,7 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
         Doing::HookStatus => hook(format!("{what}: exit status {errno}, {detail}"), field),
         Doing::HookSignal => hook(format!("{what}: signal {errno}, {detail}"), field),
         Doing::HookTimeout => {
-            hook(format!("{what}: hook ran past specified timeout, {detail}"), field)
+            hook(format!("{what}: hook ran past specified timeout of {errno}.0s, {detail}"), field)
         }
         _ => {
             let mut message = what;
