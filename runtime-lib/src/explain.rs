@@ -6,7 +6,7 @@
 use std::fmt;
 
 use orlop_init::plan::{
-    Attributes, Bind, Device, Filesystem, Hook, Message, Op, Special, Terminal,
+    Attributes, Bind, Device, Filesystem, Hook, IdMap, Message, Op, Special, Terminal,
 };
 use serde_json::{Value, json};
 
@@ -136,6 +136,10 @@ fn slot_text(slot: &Slot) -> String {
             let rest = if *foreign { ", which must not be the runtime's" } else { "" };
             format!("{} namespace {}{rest}", flag_names(*flag), path.display())
         }
+        Slot::UserNamespace(maps) => {
+            let list = |map: &crate::compile::IdMap| map.to_string().trim_end().replace('\n', ", ");
+            format!("ids: users {}; groups {}", list(&maps.users), list(&maps.groups))
+        }
         Slot::ConsoleSocket => "console socket".to_owned(),
         Slot::Container => "the container's init".to_owned(),
         Slot::ContainerRoot => "the root of the container's init".to_owned(),
@@ -207,10 +211,15 @@ fn propagations(bytes: &Bytes) -> impl Iterator<Item = String> {
     bytes.0.iter().map(|change| propagation_name(*change).to_owned())
 }
 
+fn id_map(map: Option<IdMap>) -> Option<String> {
+    map.map(|map| format!("{}={}", if map.tree { "ridmap" } else { "idmap" }, map.slot))
+}
+
 fn bind(bind: &Bind<Bytes>) -> String {
     let mut words = vec![if bind.recursive { "rbind" } else { "bind" }.to_owned()];
     attributes(bind.attributes, "", &mut words);
     attributes(bind.tree_attributes, "r", &mut words);
+    words.extend(id_map(bind.map));
     words.extend(propagations(&bind.propagation));
     format!("{} on {}{}", show(&bind.source), show(&bind.target), joined(&words))
 }
@@ -227,6 +236,7 @@ fn filesystem(new: &Filesystem<Bytes>) -> String {
     let mut words = Vec::new();
     attributes(Attributes { set: new.attributes, clear: 0 }, "", &mut words);
     words.extend(list(&new.options));
+    words.extend(id_map(new.map));
     words.extend(propagations(&new.propagation));
     let special = SPECIAL.iter().filter(|(bit, _)| new.special.has(*bit));
     let special: String = special.map(|(_, text)| format!("; {text}")).collect();

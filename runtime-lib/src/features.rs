@@ -117,6 +117,7 @@ pub struct MountExtensions {
 }
 
 const NO: Enabled = Enabled { enabled: false };
+const YES: Enabled = Enabled { enabled: true };
 
 /// What this build can do.
 #[must_use]
@@ -145,7 +146,7 @@ pub fn features() -> Features {
                 modes: MODES.iter().map(|(_, _, name)| *name).collect(),
                 flags: MODE_FLAGS.iter().map(|(_, _, name)| *name).collect(),
             },
-            mount_extensions: MountExtensions { idmap: NO },
+            mount_extensions: MountExtensions { idmap: YES },
             net_devices: NO,
         },
         potentially_unsafe_config_annotations: &[],
@@ -198,7 +199,7 @@ mod tests {
         let features = features();
         assert!(features.mount_options.contains(&"rro"));
         assert!(!features.mount_options.contains(&"idmap"));
-        assert!(!features.linux.mount_extensions.idmap.enabled);
+        assert!(features.linux.mount_extensions.idmap.enabled);
         assert!(!features.linux.namespaces.contains(&"user"));
         assert_eq!(features.linux.seccomp.actions.len(), 8);
     }

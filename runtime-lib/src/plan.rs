@@ -6,6 +6,7 @@ use orlop_init::plan::{Message, Op, Scheduling, Special};
 use serde::{Serialize, Serializer};
 
 use crate::cgroup::{CgroupWrite, DeviceProgram};
+use crate::compile::IdMaps;
 use crate::error::{Error, Field, Result};
 
 /// The bytes of a string or blob in an operation of the init.
@@ -71,6 +72,8 @@ pub(crate) enum Slot {
     /// `linux.namespaces[i].path`, opened once; it must be of the type that `flag` (`CLONE_NEW*`) says.
     /// `foreign`: it must not be the runtime's own, since sysctls will be written in it.
     Namespace { path: PathBuf, flag: u32, foreign: bool },
+    /// A user namespace with these maps, in which nobody is: for the ids of mounts.
+    UserNamespace(IdMaps),
     /// The connected console socket.
     ConsoleSocket,
     /// A pidfd of the container's init.

@@ -11,6 +11,8 @@ pub(crate) mod device_program;
 mod devices;
 pub(crate) mod exec;
 mod hooks;
+mod idmap;
+pub(crate) mod ids;
 pub(crate) mod mount_options;
 mod mounts;
 mod namespaces;
@@ -38,6 +40,7 @@ use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
 
 pub(crate) use capabilities::names as capability_names;
 pub(crate) use check::check_id;
+pub(crate) use ids::{IdMap, IdMaps};
 pub(crate) use mount_options::{attr, propagation_name};
 pub(crate) use namespaces::name as namespace_name;
 pub(crate) use number_list::text as number_list_text;

@@ -5,6 +5,7 @@ pub(crate) mod hooks;
 mod host_column;
 mod image;
 mod init;
+mod mount_ids;
 mod report;
 
 pub(crate) use hooks::{HookState, run_hook};

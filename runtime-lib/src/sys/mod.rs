@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-pub(crate) use spawn::{Spawn, SpawnError, spawn};
+pub(crate) use spawn::{Spawn, SpawnError, reap_idle, spawn, spawn_idle};
 
 fn last_errno() -> Errno {
     let errno = std::io::Error::last_os_error().raw_os_error();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::broken::{check, linux, process};
+use super::broken::{check, linux, mount, process};
 
 #[test]
 fn of_the_scheduler() {
@@ -150,6 +150,36 @@ fn of_time_namespaces() {
             offsets("", json!({"monotonic": {"nanosecs": -1}})),
             "linux.timeOffsets.monotonic.nanosecs",
             "invalid value",
+        ),
+    ]);
+}
+
+#[test]
+fn of_id_mapped_mounts() {
+    let range = |inside: u32, outside: u32, size: u32| json!([{"containerID": inside, "hostID": outside, "size": size}]);
+    let options =
+        |options: Value| mount(json!({"destination": "/x", "source": "/y", "options": options}));
+    let maps = |uids: Value, gids: Value, options: Value| {
+        mount(json!({"destination": "/x", "type": "tmpfs", "source": "/y", "options": options,
+            "uidMappings": uids, "gidMappings": gids}))
+    };
+    let one = || range(0, 1000, 1);
+    check(vec![
+        (options(json!(["rbind", "idmap"])), "mounts[0].options[1]", "there is neither"),
+        (options(json!(["rbind", "ridmap"])), "mounts[0].options[1]", "there is neither"),
+        (maps(one(), json!([]), json!(["bind"])), "mounts[0].gidMappings", "missing beside"),
+        (maps(json!([]), one(), json!(["bind"])), "mounts[0].uidMappings", "missing beside"),
+        (maps(range(0, 1, 0), one(), json!([])), "mounts[0].uidMappings[0].size", "is 0"),
+        (
+            maps(one(), range(1, u32::MAX, 2), json!([])),
+            "mounts[0].gidMappings[0].hostID",
+            "beyond the last id",
+        ),
+        (maps(one(), one(), json!(["remount", "ro"])), "mounts[0].options", "cannot map ids"),
+        (
+            maps(one(), one(), json!([format!("lowerdir={}", "/l".repeat(200))])),
+            "mounts[0].options",
+            "255 bytes",
         ),
     ]);
 }

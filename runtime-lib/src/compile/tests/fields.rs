@@ -18,7 +18,10 @@ fn everything() -> Value {
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "hidepid=2"]},
             {"destination": "/tmp", "type": "tmpfs", "source": "t", "options": ["tmpcopyup", "size=1k"]},
-            {"destination": "/srv", "source": "/srv", "options": ["rbind", "ro", "rslave", "rnosuid"]}
+            {"destination": "/srv", "source": "/srv", "options": ["rbind", "ro", "rslave", "rnosuid"]},
+            {"destination": "/map", "source": "/srv", "options": ["rbind", "ridmap"],
+                "uidMappings": [{"containerID": 1, "hostID": 2, "size": 3}],
+                "gidMappings": [{"containerID": 4, "hostID": 5, "size": 6}]}
         ],
         "process": {
             "terminal": true,
@@ -93,6 +96,9 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("mounts[0].type", "mounts[0].destination"),
     ("mounts[1].type", "mounts[1].options"),
     ("mounts[2].options", "mounts[2].type"),
+    ("mounts[3].options", "mounts[3].type"),
+    ("mounts[3].uidMappings", "mounts[3].gidMappings"),
+    ("mounts[3].gidMappings", "mounts[3].uidMappings"),
     ("linux.resources.memory.limit", "linux.resources.memory.swap"),
     ("process.rlimits[0].hard", "process.rlimits[0].soft"),
     // The native architecture is in every filter.

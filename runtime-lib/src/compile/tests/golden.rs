@@ -89,6 +89,24 @@ fn mounts_of_every_kind() {
     );
 }
 
+/// One user namespace for the mounts with equal maps.
+#[test]
+fn id_mapped_mounts() {
+    let map = |outside: u32| json!([{"containerID": 0, "hostID": outside, "size": 10}]);
+    let mount = |destination: &str, options: Value, outside: u32| {
+        json!({"destination": destination, "type": "tmpfs", "source": "/srv", "options": options,
+            "uidMappings": map(outside), "gidMappings": map(outside)})
+    };
+    of_patch(
+        "idmap",
+        &json!({"mounts": [
+            mount("/a", json!(["bind", "idmap", "ro"]), 1000),
+            mount("/b", json!(["rbind", "ridmap", "rslave"]), 1000),
+            mount("/c", json!(["rbind"]), 2000),
+            mount("/d", json!(["mode=700"]), 1000)]}),
+    );
+}
+
 #[test]
 fn sysctls_follow_the_first_writable_proc() {
     let patch = |options: Value| {
