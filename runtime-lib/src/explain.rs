@@ -450,6 +450,9 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         }
         HostOp::OomScoreAdj(score) => ("oom-score", score.to_string()),
         HostOp::StdioOwner { uid } => ("stdio-owner", format!("uid {uid}")),
+        HostOp::MoveNetDevice { name, new_name } => {
+            ("move-device", format!("{name} as {new_name}"))
+        }
         HostOp::Scheduler(new) => ("scheduler", scheduling_text(new)),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
         HostOp::Await(what) => ("await", message(*what).to_owned()),

@@ -147,7 +147,7 @@ pub fn features() -> Features {
                 flags: MODE_FLAGS.iter().map(|(_, _, name)| *name).collect(),
             },
             mount_extensions: MountExtensions { idmap: YES },
-            net_devices: NO,
+            net_devices: YES,
         },
         potentially_unsafe_config_annotations: &[],
     }

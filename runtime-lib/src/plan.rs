@@ -93,6 +93,8 @@ pub(crate) enum HostOp {
     OomScoreAdj(i32),
     /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
     StdioOwner { uid: u32 },
+    /// Moves a network device into the container's network namespace.
+    MoveNetDevice { name: String, new_name: String },
     /// sched_setattr(2) of the init, which is ready.
     Scheduler(Scheduling),
     /// Waits for the init to be reborn, and takes the new process for it.

@@ -16,6 +16,7 @@ pub(crate) mod ids;
 pub(crate) mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod number_list;
 mod paths;
 mod process;

@@ -6,6 +6,8 @@ mod host_column;
 mod image;
 mod init;
 mod mount_ids;
+mod net_devices;
+mod netlink;
 mod report;
 
 pub(crate) use hooks::{HookState, run_hook};

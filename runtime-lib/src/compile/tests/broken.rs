@@ -268,11 +268,6 @@ fn of_namespaces_and_the_root() {
             "not supported by this version",
         ),
         (
-            linux("netDevices", json!({"eth0": {"name": "eth1"}})),
-            "linux.netDevices",
-            "not supported by this version",
-        ),
-        (
             linux("intelRdt", json!({"enableCMT": true})),
             "linux.intelRdt",
             "not supported by this version",

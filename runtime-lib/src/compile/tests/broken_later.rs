@@ -183,3 +183,36 @@ fn of_id_mapped_mounts() {
         ),
     ]);
 }
+
+#[test]
+fn of_network_devices() {
+    let devices = |devices: Value| {
+        json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "network"}],
+            "netDevices": devices}})
+    };
+    let no_name = "no name of a network device";
+    check(vec![
+        (linux("netDevices", json!({"eth0": {}})), "linux.netDevices", "private NET namespace"),
+        (devices(json!({"": {}})), "linux.netDevices[\"\"]", no_name),
+        (devices(json!({"a/b": {}})), "linux.netDevices[\"a/b\"]", no_name),
+        (devices(json!({"eth%d": {}})), "linux.netDevices[\"eth%d\"]", no_name),
+        (
+            devices(json!({"0123456789abcdef": {}})),
+            "linux.netDevices[\"0123456789abcdef\"]",
+            "15 bytes",
+        ),
+        (devices(json!({"a": {"name": "x y"}})), "linux.netDevices[\"a\"].name", no_name),
+        (devices(json!({"a": {"name": "%d%d"}})), "linux.netDevices[\"a\"].name", no_name),
+        (devices(json!({"a": {"name": ".."}})), "linux.netDevices[\"a\"].name", no_name),
+        (
+            devices(json!({"a": {"name": "c"}, "b": {"name": "c"}})),
+            "linux.netDevices[\"b\"]",
+            "a second device",
+        ),
+        (
+            devices(json!({"a": {}, "b": {"name": "a"}})),
+            "linux.netDevices[\"b\"]",
+            "a second device",
+        ),
+    ]);
+}

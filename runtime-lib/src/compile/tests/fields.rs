@@ -44,6 +44,7 @@ fn everything() -> Value {
             "namespaces": [{"type": "mount"}, {"type": "pid", "path": "/p"}, {"type": "ipc"},
                 {"type": "uts"}, {"type": "network", "path": "/n"}, {"type": "cgroup"}, {"type": "time"}],
             "timeOffsets": {"monotonic": {"secs": 1, "nanosecs": 2}, "boottime": {"secs": -3, "nanosecs": 4}},
+            "netDevices": {"eth0": {"name": "e"}, "eth1": {}},
             "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
             "sysctl": {"net.a": "1", "kernel.sem": "1"},
             "devices": [{"path": "/dev/x", "type": "c", "major": 7, "minor": 8, "fileMode": 0o600, "uid": 1, "gid": 2}],
@@ -88,6 +89,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("linux.namespaces[3]", "domainname"),
     ("linux.namespaces[3]", "hostname"),
     ("linux.namespaces[4]", "linux.sysctl[\"net.a\"]"),
+    ("linux.namespaces[4]", "linux.netDevices"),
     ("linux.namespaces[6]", "linux.timeOffsets"),
     // The sets of capabilities limit each other.
     ("process.capabilities.permitted", "process.capabilities.effective"),
@@ -127,7 +129,10 @@ fn places(value: &Value, (path, pointer): &Place, out: &mut Vec<Place>) {
             for (key, value) in map {
                 let name = match path.as_str() {
                     "" => key.clone(),
-                    "linux.sysctl" | "linux.resources.unified" | "linux.resources.rdma" => {
+                    "linux.sysctl"
+                    | "linux.netDevices"
+                    | "linux.resources.unified"
+                    | "linux.resources.rdma" => {
                         format!("{path}[{key:?}]")
                     }
                     _ => format!("{path}.{key}"),
@@ -219,7 +224,6 @@ fn fields_without_effect_are_refused_or_warned_of() {
         ("process.user.username", json!("u")),
         ("linux.uidMappings", map.clone()),
         ("linux.gidMappings", map.clone()),
-        ("linux.netDevices", json!({"eth0": {}})),
         ("linux.intelRdt", json!({"closID": "c"})),
         ("linux.intelRdt", json!({"enableMonitoring": true})),
         ("linux.mountLabel", json!("l")),

@@ -196,6 +196,17 @@ fn scheduling() {
     of_patch("deadline", &patch(deadline));
 }
 
+/// Before the hooks of the runtime, which may look at them.
+#[test]
+fn network_devices() {
+    of_patch(
+        "net-devices",
+        &json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "network"}],
+            "netDevices": {"eth1": {}, "eth0": {"name": "net%d"}}},
+            "hooks": {"prestart": [{"path": "/hook"}]}}),
+    );
+}
+
 #[test]
 fn time_namespace() {
     let patch = |offsets: Value| json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "time"}], "timeOffsets": offsets}});
