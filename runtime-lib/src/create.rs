@@ -342,6 +342,7 @@ fn intent(plan: &Plan) -> Record {
         late: Late::of(plan),
         join: None,
         resources: None,
+        rdt: plan.rdt().cloned(),
     }
 }
 

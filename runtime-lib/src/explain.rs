@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::cgroup::IfMissing;
 use crate::compile::{
-    attr, capability_names, memory_policy_text, namespace_name, number_list_text, propagation_name,
-    rlimit_name, scheduling_text,
+    Rdt, attr, capability_names, memory_policy_text, namespace_name, number_list_text,
+    propagation_name, rlimit_name, scheduling_text,
 };
 use crate::error::Field;
 use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step};
@@ -453,6 +453,8 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         HostOp::MoveNetDevice { name, new_name } => {
             ("move-device", format!("{name} as {new_name}"))
         }
+        HostOp::Rdt(group) => ("resctrl", rdt(group)),
+        HostOp::JoinRdt(group) => ("resctrl", format!("joins {}", rdt(group))),
         HostOp::Scheduler(new) => ("scheduler", scheduling_text(new)),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
         HostOp::Await(what) => ("await", message(*what).to_owned()),
@@ -460,6 +462,22 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         HostOp::RunHook(hook) => return hook_row(hook, field),
     };
     row(operation, object, field)
+}
+
+/// A group of resctrl.
+fn rdt(rdt: &Rdt) -> String {
+    let name = if rdt.group.is_empty() { "the root group" } else { &rdt.group };
+    let kind = match (rdt.own, rdt.must_exist) {
+        (true, _) => " of its own",
+        (false, true) => ", which must be there",
+        (false, false) => "",
+    };
+    let lines: Vec<&str> = rdt.expected.iter().chain(&rdt.further).map(String::as_str).collect();
+    let lines = if lines.is_empty() { String::new() } else { format!(": {}", lines.join(" ")) };
+    let monitor = rdt.monitor.as_ref().map(|name| format!("; monitored as {name}"));
+    // Those that a group must have already are told apart from those that are written in any case.
+    let further = if rdt.further.is_empty() { "" } else { " (the last written in any case)" };
+    format!("{name}{kind}{lines}{further}{}", monitor.unwrap_or_default())
 }
 
 fn hook_field(hook: &HookPlan) -> Field {

@@ -6,7 +6,7 @@ use orlop_init::plan::{Message, Op, Scheduling, Special};
 use serde::{Serialize, Serializer};
 
 use crate::cgroup::{CgroupWrite, DeviceProgram};
-use crate::compile::IdMaps;
+use crate::compile::{IdMaps, Rdt};
 use crate::error::{Error, Field, Result};
 
 /// The bytes of a string or blob in an operation of the init.
@@ -95,6 +95,10 @@ pub(crate) enum HostOp {
     StdioOwner { uid: u32 },
     /// Moves a network device into the container's network namespace.
     MoveNetDevice { name: String, new_name: String },
+    /// Enters a group of resctrl, made where that is asked for.
+    Rdt(Rdt),
+    /// Enters the group that the container is in.
+    JoinRdt(Rdt),
     /// sched_setattr(2) of the init, which is ready.
     Scheduler(Scheduling),
     /// Waits for the init to be reborn, and takes the new process for it.
@@ -168,6 +172,14 @@ impl Plan {
             _ => 0,
         });
         u32::try_from(most.max().unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
+    /// The group of resctrl that it makes or enters.
+    pub(crate) fn rdt(&self) -> Option<&Rdt> {
+        self.host.iter().find_map(|step| match &step.op {
+            HostOp::Rdt(rdt) => Some(rdt),
+            _ => None,
+        })
     }
 
     /// How many mounts turn read-only after everything is in place.

@@ -20,6 +20,7 @@ mod net_devices;
 mod number_list;
 mod paths;
 mod process;
+pub(crate) mod rdt;
 pub(crate) mod resources;
 mod root;
 mod schedule;
@@ -46,6 +47,7 @@ pub(crate) use mount_options::{attr, propagation_name};
 pub(crate) use namespaces::name as namespace_name;
 pub(crate) use number_list::text as number_list_text;
 pub(crate) use process::rlimit_name;
+pub(crate) use rdt::Rdt;
 pub(crate) use schedule::{MODE_FLAGS, MODES, memory_policy_text, scheduling_text};
 
 /// The version of the runtime-spec that is implemented, and that hooks are told.
@@ -146,6 +148,8 @@ const HOST: &[Section] = &[
     streams::owner,
     hooks::runtime,
     namespaces::adopt,
+    process::oom_score_of_reborn,
+    rdt::group,
     await_ready,
     schedule::by_creator,
 ];

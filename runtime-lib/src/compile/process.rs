@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimitType, Process};
 use orlop_init::plan::Op;
 
-use super::{Columns, Config, clean, kernel_list, kernel_path};
+use super::{Columns, Config, clean, kernel_list, kernel_path, namespaces};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp};
 
@@ -199,6 +199,15 @@ pub(super) fn exec(config: &Config<'_>, out: &mut Columns) -> Result<()> {
 
 /// `process.oomScoreAdj`, by the creator: lowering it takes a privilege that the container may lack.
 pub(super) fn oom_score(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if namespaces::is_reborn(config) { Ok(()) } else { set_oom_score(config, out) }
+}
+
+/// The same of the process that stays: a child inherits the score only if it is born later.
+pub(super) fn oom_score_of_reborn(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if namespaces::is_reborn(config) { set_oom_score(config, out) } else { Ok(()) }
+}
+
+fn set_oom_score(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     const FIELD: &str = "process.oomScoreAdj";
     let Some(score) = config.process.oom_score_adj() else { return Ok(()) };
     if !(-1000..=1000).contains(&score) {

@@ -12,6 +12,7 @@ use super::net_devices;
 use crate::cgroup::{Cgroup, CgroupWrite};
 use crate::error::{Error, Result};
 use crate::plan::{HostOp, Plan, Step};
+use crate::rdt::Resctrl;
 
 /// What the operations act on.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
         HostOp::MoveNetDevice { name, new_name } => {
             net_devices::move_into(target.init.pid(), name, new_name)
         }
+        HostOp::Rdt(rdt) => Resctrl::open()?.enter(rdt, target.init.pid()),
+        HostOp::JoinRdt(rdt) => Resctrl::open()?.join(rdt, target.init.pid()),
         HostOp::Adopt => target.init.adopt(plan),
         HostOp::Await(message) => target.init.wait_for(plan, *message),
         HostOp::Notify(message) => target.init.tell(plan, *message),

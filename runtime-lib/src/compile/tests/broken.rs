@@ -267,11 +267,6 @@ fn of_namespaces_and_the_root() {
             "linux.gidMappings",
             "not supported by this version",
         ),
-        (
-            linux("intelRdt", json!({"enableCMT": true})),
-            "linux.intelRdt",
-            "not supported by this version",
-        ),
         (linux("mountLabel", json!("l")), "linux.mountLabel", "not supported by this version"),
         (
             linux("personality", json!({"domain": "BSD"})),

@@ -216,3 +216,22 @@ fn of_network_devices() {
         ),
     ]);
 }
+
+#[test]
+fn of_the_resource_director() {
+    let rdt = |value: Value| linux("intelRdt", value);
+    let no_name = "not the name of a group";
+    check(vec![
+        (rdt(json!({"closID": ".."})), "linux.intelRdt.closID", no_name),
+        (rdt(json!({"closID": "a/b"})), "linux.intelRdt.closID", no_name),
+        (rdt(json!({"closID": "/a"})), "linux.intelRdt.closID", no_name),
+        (rdt(json!({"memBwSchema": "L3:0=1"})), "linux.intelRdt.memBwSchema", "begin with MB:"),
+        (
+            rdt(json!({"memBwSchema": "MB:0=1\nL3:0=1"})),
+            "linux.intelRdt.memBwSchema",
+            "not one line",
+        ),
+        (rdt(json!({"schemata": ["L3:0=1", ""]})), "linux.intelRdt.schemata[1]", "not one line"),
+        (rdt(json!({"schemata": "L3:0=1"})), "linux.intelRdt.schemata", "invalid type"),
+    ]);
+}

@@ -9,7 +9,7 @@ use super::{Request, merge, plan_for, request};
 fn everything() -> Value {
     let hook = |name: &str| json!([{"path": format!("/{name}"), "args": [name], "env": ["A=1"], "timeout": 2}]);
     let rate = json!([{"major": 8, "minor": 1, "rate": 1000}]);
-    json!({
+    let mut all = json!({
         "ociVersion": "1.3.0",
         "root": {"path": "rootfs", "readonly": true},
         "hostname": "h",
@@ -77,7 +77,10 @@ fn everything() -> Value {
                 "unified": {"memory.high": "100000"}
             }
         }
-    })
+    });
+    all["linux"]["intelRdt"] = json!({"closID": "c", "l3CacheSchema": "L3:0=f",
+        "memBwSchema": "MB:0=5", "schemata": ["L2:0=1"], "enableMonitoring": true});
+    all
 }
 
 /// Leaves whose change shows elsewhere, or nowhere, each with its reason.
@@ -224,8 +227,8 @@ fn fields_without_effect_are_refused_or_warned_of() {
         ("process.user.username", json!("u")),
         ("linux.uidMappings", map.clone()),
         ("linux.gidMappings", map.clone()),
-        ("linux.intelRdt", json!({"closID": "c"})),
-        ("linux.intelRdt", json!({"enableMonitoring": true})),
+        ("linux.intelRdt.enableCMT", json!(true)),
+        ("linux.intelRdt.enableMBM", json!(true)),
         ("linux.mountLabel", json!("l")),
         ("linux.personality.flags", json!(["F"])),
         ("linux.seccomp.listenerPath", json!("/s")),

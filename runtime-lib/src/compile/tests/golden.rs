@@ -207,6 +207,19 @@ fn network_devices() {
     );
 }
 
+/// Of two lines for the memory bandwidth, that of `memBwSchema` counts.
+#[test]
+fn resource_director() {
+    let patch = |rdt: Value| json!({"linux": {"intelRdt": rdt}});
+    of_patch(
+        "rdt",
+        &patch(json!({"l3CacheSchema": "L3:0=f;1=f0\nMB:0=9", "memBwSchema": "MB:0=20",
+        "schemata": ["L2:0=1"], "enableMonitoring": true, "enableCMT": true})),
+    );
+    of_patch("rdt-named", &patch(json!({"closID": "gold"})));
+    of_patch("rdt-root", &patch(json!({"closID": "/", "enableMonitoring": true})));
+}
+
 #[test]
 fn time_namespace() {
     let patch = |offsets: Value| json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "time"}], "timeOffsets": offsets}});
