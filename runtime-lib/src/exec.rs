@@ -150,6 +150,7 @@ impl<'a> ExecBuilder<'a> {
             no_pivot: join.no_pivot,
             no_new_keyring: join.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            notify: None,
             null_streams,
             console_socket: self.console_socket.is_some(),
             joins: true,

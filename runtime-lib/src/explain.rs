@@ -316,6 +316,8 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             ("join-namespace", format!("{} from slot {slot}", flag_names(*flag)))
         }
         Op::Unshare { flags } => ("unshare", flag_names(*flags)),
+        Op::OpenProcfs => ("open-procfs", "/proc of the host".to_owned()),
+        Op::Attribute { name, value } => ("attribute", format!("{} = {}", show(name), show(value))),
         Op::TimeNamespace { offsets } => {
             let lines = String::from_utf8_lossy(&offsets.0).trim_end().replace('\n', ", ");
             ("time-namespace", if lines.is_empty() { "no offsets".to_owned() } else { lines })

@@ -128,7 +128,6 @@ pub struct MountExtensions {
     pub idmap: Enabled,
 }
 
-const NO: Enabled = Enabled { enabled: false };
 const YES: Enabled = Enabled { enabled: true };
 
 /// What this build can do.
@@ -151,8 +150,8 @@ pub fn features() -> Features {
             capabilities: capabilities(),
             cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: seccomp(),
-            apparmor: NO,
-            selinux: NO,
+            apparmor: YES,
+            selinux: YES,
             intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy {
                 modes: MODES.iter().map(|(_, _, name)| *name).collect(),

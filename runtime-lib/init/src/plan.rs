@@ -271,6 +271,15 @@ pub enum Op<B> {
         /// `CLONE_NEW*` flags.
         flags: u32,
     },
+    /// Opens the host's procfs, for [`Op::Attribute`]: before anything of a container is joined.
+    OpenProcfs,
+    /// Tells a security module what the process shall be: proc_pid_attr(5).
+    Attribute {
+        /// Path below `/proc/thread-self/attr`.
+        name: B,
+        /// What is written, without NUL.
+        value: B,
+    },
     /// A new time namespace, which the init enters by setns(2): unshare(2) would leave it out, and
     /// the offsets cannot be set any more once somebody is in.
     TimeNamespace {

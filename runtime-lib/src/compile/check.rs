@@ -71,10 +71,6 @@ pub(super) fn unbuilt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
 
 pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
     let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    refuse(&[
-        ("process.apparmorProfile", filled(process.apparmor_profile())),
-        ("process.selinuxLabel", filled(process.selinux_label())),
-    ])?;
     if process.command_line().is_some() {
         out.warn("process.commandLine", "has no effect on Linux; process.args holds the program");
     }

@@ -8,8 +8,8 @@ use orlop_init::plan::Op;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Columns, Config, HostFacts, Rdt, Request, Section, capabilities, check, process, schedule,
-    streams,
+    Columns, Config, HostFacts, Rdt, Request, Section, capabilities, check, labels, process,
+    schedule, streams,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
@@ -65,7 +65,7 @@ impl Join {
     }
 
     /// What `process` leaves open comes from the container's own (runc's rule): capabilities,
-    /// resource limits and how it is scheduled; and always the umask and the OOM score.
+    /// resource limits, labels and how it is scheduled; and always the umask and the OOM score.
     fn complete(&self, process: &Process) -> Process {
         let mut process = process.clone();
         if process.capabilities().is_none() {
@@ -73,6 +73,13 @@ impl Join {
         }
         if process.rlimits().is_none() {
             process.set_rlimits(self.process.rlimits().clone());
+        }
+        let missing = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
+        if missing(process.apparmor_profile()) {
+            process.set_apparmor_profile(self.process.apparmor_profile().clone());
+        }
+        if missing(process.selinux_label()) {
+            process.set_selinux_label(self.process.selinux_label().clone());
         }
         if process.scheduler().is_none() {
             process.set_scheduler(self.process.scheduler().clone());
@@ -102,6 +109,8 @@ const CHILD: &[Section] = &[
     process::personality,
     process::find_home,
     process::umask,
+    labels::apparmor,
+    labels::selinux,
     process::no_new_privileges,
     process::chdir,
     process::close_descriptors,
@@ -123,11 +132,11 @@ const AS_USER: &[Section] = &[
 ];
 
 /// What the creator does meanwhile.
-const HOST: &[Section] = &[process::oom_score, streams::owner];
+const HOST: &[Section] = &[streams::owner];
 
 /// ... and when the init is ready.
-const AT_LAST: &[Section] =
-    &[process::oom_score_of_reborn, super::await_ready, schedule::by_creator];
+/// (The OOM score only now, as it is the reborn process's.)
+const AT_LAST: &[Section] = &[process::oom_score, super::await_ready, schedule::by_creator];
 
 /// Decides everything that running a process in a container will do.
 ///
@@ -145,6 +154,7 @@ pub(crate) fn compile(
     config.dev_is_bound = join.dev_is_bound;
     let mut out = Columns::default();
     check::process(config.process, &mut out)?;
+    labels::open_procfs(&config, &mut out)?;
     schedule::first_affinity(&config, &mut out)?;
     enter(join, &mut out)?;
     run(CHILD, &config, &mut out)?;

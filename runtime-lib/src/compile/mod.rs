@@ -13,6 +13,7 @@ pub(crate) mod exec;
 mod hooks;
 mod idmap;
 pub(crate) mod ids;
+mod labels;
 pub(crate) mod mount_options;
 mod mounts;
 mod namespaces;
@@ -63,6 +64,8 @@ pub(crate) struct Request {
     pub(crate) no_new_keyring: bool,
     /// How many descriptors from 3 on the program inherits.
     pub(crate) preserve_fds: u32,
+    /// Absolute path of the directory of the socket for sd_notify(3).
+    pub(crate) notify: Option<PathBuf>,
     /// Bit n: descriptor n of the program is the host's `/dev/null`.
     pub(crate) null_streams: u8,
     /// There is a socket for the terminal's master.
@@ -82,6 +85,10 @@ pub(crate) struct HostFacts {
     pub(crate) own_cgroup: String,
     /// `/proc/kcore` is there.
     pub(crate) kcore: bool,
+    /// AppArmor is in force.
+    pub(crate) apparmor: bool,
+    /// SELinux is in force.
+    pub(crate) selinux: bool,
 }
 
 /// One step of the order.
@@ -89,6 +96,7 @@ type Section = fn(&Config<'_>, &mut Columns) -> Result<()>;
 
 /// What the init does, in this order.
 const CHILD: &[Section] = &[
+    labels::open_procfs,
     schedule::first_affinity,
     time::namespace,
     namespaces::join,
@@ -99,6 +107,7 @@ const CHILD: &[Section] = &[
     root::host_propagation,
     root::open,
     mounts::mounts_and_sysctls,
+    mounts::notify,
     devices::nodes,
     devices::links,
     hooks::wait_for_runtime_hooks,
@@ -117,6 +126,8 @@ const CHILD: &[Section] = &[
     process::personality,
     process::find_home,
     process::umask,
+    labels::apparmor,
+    labels::selinux,
     process::no_new_privileges,
     process::chdir,
     process::close_descriptors,
@@ -144,11 +155,11 @@ const CHILD: &[Section] = &[
 /// the creator releases the init, or returns from `create`, only after this.
 const HOST: &[Section] = &[
     cgroup::limits,
-    process::oom_score,
     streams::owner,
     hooks::runtime,
     namespaces::adopt,
-    process::oom_score_of_reborn,
+    // Of the process that it is by now: it may have been reborn before the first one's was written.
+    process::oom_score,
     rdt::group,
     await_ready,
     schedule::by_creator,
@@ -233,7 +244,7 @@ impl<'a> Config<'a> {
             facts,
             rootfs: root::path(spec, &request.bundle)?,
             namespaces: namespaces::Namespaces::new(spec)?,
-            env: process::Environment::new(process)?,
+            env: process::Environment::new(process, request.notify.is_some())?,
             dev_is_bound: mounts::binds_dev(spec),
             spec,
         })

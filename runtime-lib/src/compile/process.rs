@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimitType, Process};
 use orlop_init::plan::Op;
 
-use super::{Columns, Config, clean, kernel_list, kernel_path, namespaces};
+use super::{Columns, Config, clean, kernel_list, kernel_path};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp};
 
@@ -18,15 +18,17 @@ pub(super) struct Environment<'a> {
 }
 
 impl<'a> Environment<'a> {
-    pub(super) fn new(process: &'a Process) -> Result<Self> {
+    /// With `notify`, the program is told of its socket for sd_notify(3).
+    pub(super) fn new(process: &'a Process, notify: bool) -> Result<Self> {
         let all = process.env().as_deref().unwrap_or_default();
         for (index, entry) in all.iter().enumerate() {
             check_variable(entry, &format!("process.env[{index}]"))?;
         }
         let mut seen = HashSet::new();
         let name = |entry: &'a str| entry.split_once('=').map_or(entry, |(name, _)| name);
-        let mut entries: Vec<&str> =
-            all.iter().rev().map(String::as_str).filter(|entry| seen.insert(name(entry))).collect();
+        let own = notify.then_some("NOTIFY_SOCKET=/run/notify/notify.sock");
+        let all = all.iter().map(String::as_str).chain(own);
+        let mut entries: Vec<&str> = all.rev().filter(|entry| seen.insert(name(entry))).collect();
         entries.reverse();
         // An empty HOME counts as none, and is found in the container.
         entries.retain(|entry| *entry != "HOME=");
@@ -199,15 +201,6 @@ pub(super) fn exec(config: &Config<'_>, out: &mut Columns) -> Result<()> {
 
 /// `process.oomScoreAdj`, by the creator: lowering it takes a privilege that the container may lack.
 pub(super) fn oom_score(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if namespaces::is_reborn(config) { Ok(()) } else { set_oom_score(config, out) }
-}
-
-/// The same of the process that stays: a child inherits the score only if it is born later.
-pub(super) fn oom_score_of_reborn(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if namespaces::is_reborn(config) { set_oom_score(config, out) } else { Ok(()) }
-}
-
-fn set_oom_score(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     const FIELD: &str = "process.oomScoreAdj";
     let Some(score) = config.process.oom_score_adj() else { return Ok(()) };
     if !(-1000..=1000).contains(&score) {

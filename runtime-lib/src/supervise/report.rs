@@ -223,6 +223,8 @@ fn what(op: &Op<Bytes>) -> String {
     match op {
         Op::JoinNamespace { .. } => "cannot join the namespace".to_owned(),
         Op::Unshare { .. } => "cannot create the namespace".to_owned(),
+        Op::OpenProcfs => "the host's /proc".to_owned(),
+        Op::Attribute { name, .. } => applying(&name.to_text()),
         Op::TimeNamespace { offsets } if offsets.0.is_empty() => {
             "cannot create the time namespace".to_owned()
         }
@@ -292,6 +294,16 @@ fn what(op: &Op<Bytes>) -> String {
             format!("exec: {:?}", name.split('\0').next().unwrap_or_default())
         }
     }
+}
+
+/// Podman looks for the backquoted path.
+fn applying(attribute: &str) -> String {
+    let what = match attribute {
+        "apparmor/exec" => "apparmor failed to apply profile",
+        "keycreate" => "cannot set the SELinux label of keys",
+        _ => "cannot set the SELinux label of the process",
+    };
+    format!("{what}: `/proc/thread-self/attr/{attribute}`")
 }
 
 fn mounting(source: &Bytes, target: &Bytes) -> String {

@@ -1,5 +1,6 @@
 //! What each operation does, a file for each subject.
 
+pub(crate) mod attributes;
 mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod hooks;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{base, facts, patched, plan, plan_for, request};
-use crate::compile::compile;
+use crate::compile::{HostFacts, compile};
 use crate::error::ErrorKind;
 
 /// What is patched into the least container, the field that the error names, and a part of its text.
@@ -145,17 +145,41 @@ fn of_the_process() {
             "process.capabilities.bounding[0]",
             "invalid type",
         ),
-        (
-            process("apparmorProfile", json!("x")),
-            "process.apparmorProfile",
-            "not supported by this version",
-        ),
-        (
-            process("selinuxLabel", json!("x")),
-            "process.selinuxLabel",
-            "not supported by this version",
-        ),
+        (process("apparmorProfile", json!("a\0b")), "process.apparmorProfile", "NUL"),
+        (process("selinuxLabel", json!("a\0b")), "process.selinuxLabel", "NUL"),
     ]);
+}
+
+#[test]
+fn of_security_modules_that_the_host_lacks() {
+    let facts = HostFacts { apparmor: false, selinux: false, ..facts() };
+    let compiled = |patch: &Value| {
+        let bytes = serde_json::to_vec(&patched(patch)).unwrap();
+        compile(&crate::bundle::parse(&bytes).unwrap().0, &request(), &facts)
+    };
+    let no_selinux =
+        "selinux label is specified in config, but selinux is disabled or not supported";
+    for (patch, field, text) in [
+        (
+            process("apparmorProfile", json!("docker-default")),
+            "process.apparmorProfile",
+            "apparmor failed to apply profile: apparmor: config provided but apparmor not supported",
+        ),
+        (process("selinuxLabel", json!("l")), "process.selinuxLabel", no_selinux),
+    ] {
+        let error = compiled(&patch).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().starts_with(&format!("{field}: {text}")), "{error}");
+    }
+    // What asks for nothing is refused nowhere, and does nothing.
+    let plain = compiled(&json!({})).unwrap().to_text();
+    for patch in [
+        process("apparmorProfile", json!("unconfined")),
+        process("apparmorProfile", json!("")),
+        process("selinuxLabel", json!("")),
+    ] {
+        assert_eq!(compiled(&patch).unwrap().to_text(), plain, "{patch}");
+    }
 }
 
 #[test]

@@ -35,7 +35,8 @@ fn everything() -> Value {
             "scheduler": {"policy": "SCHED_OTHER", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
             "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 3},
             "execCPUAffinity": {"initial": "0-1", "final": "1"},
-            "noNewPrivileges": true, "oomScoreAdj": 5
+            "noNewPrivileges": true, "oomScoreAdj": 5,
+            "apparmorProfile": "p", "selinuxLabel": "l"
         },
         "hooks": {"prestart": hook("a"), "createRuntime": hook("b"), "createContainer": hook("c"),
             "startContainer": hook("d"), "poststart": hook("e"), "poststop": hook("f")},
@@ -221,8 +222,6 @@ fn every_field_changes_the_plan_or_is_refused() {
 fn fields_without_effect_are_refused_or_warned_of() {
     let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
     let fields = [
-        ("process.apparmorProfile", json!("p")),
-        ("process.selinuxLabel", json!("l")),
         ("process.commandLine", json!("sh")),
         ("process.user.username", json!("u")),
         ("linux.uidMappings", map.clone()),

@@ -64,6 +64,7 @@ fn root_read_only_and_shared() {
     request.no_pivot = true;
     request.no_new_keyring = true;
     request.preserve_fds = 2;
+    request.notify = Some("/run/orlop/c1/notify".into());
     request.null_streams = 0b001;
     let config = patched(&json!({"linux": {"rootfsPropagation": "unbindable"}}));
     check("request", &config, &request);
@@ -250,6 +251,18 @@ fn seccomp() {
     of_patch("seccomp", &patch(false, json!([])));
     of_patch("seccomp-nnp", &patch(true, json!([])));
     of_patch("seccomp-nnp-hooks", &patch(true, json!([{"path": "/hook"}])));
+}
+
+/// The handle before the namespaces, the profile after the hooks of the host.
+#[test]
+fn security_modules() {
+    of_patch(
+        "labels",
+        &json!({"process": {"apparmorProfile": "docker-default", "noNewPrivileges": true,
+                "selinuxLabel": "system_u:system_r:container_t:s0:c1,c2"},
+            "hooks": {"createContainer": [{"path": "/hook"}], "startContainer": [{"path": "/in"}]},
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}]}}),
+    );
 }
 
 #[test]
