@@ -121,7 +121,7 @@ pub fn features() -> Features {
         ],
         mount_options: mount_options().collect(),
         linux: Linux {
-            namespaces: &["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            namespaces: &["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
             capabilities: capabilities(),
             cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: seccomp(),
@@ -182,7 +182,7 @@ mod tests {
         assert!(features.mount_options.contains(&"rro"));
         assert!(!features.mount_options.contains(&"idmap"));
         assert!(!features.linux.mount_extensions.idmap.enabled);
-        assert!(!features.linux.namespaces.contains(&"user"));
+        assert!(!features.linux.namespaces.contains(&"time"));
         assert_eq!(features.linux.seccomp.actions.len(), 8);
     }
 

@@ -6,6 +6,7 @@ use orlop_init::plan::{Message, Op, Special};
 use serde::{Serialize, Serializer};
 
 use crate::cgroup::{CgroupWrite, DeviceProgram};
+use crate::compile::IdMaps;
 use crate::error::{Error, Field, Result};
 
 /// The bytes of a string or blob in an operation of the init.
@@ -90,6 +91,10 @@ pub(crate) enum HostOp {
     OomScoreAdj(i32),
     /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
     StdioOwner { uid: u32 },
+    /// The id maps of the init's new user namespace.
+    IdMaps(IdMaps),
+    /// Raises a hard limit (`RLIMIT_*`) as far as this, where it is lower: the init cannot.
+    HardLimit { resource: u32, hard: u64 },
     /// Waits for the init to be reborn, and takes the new process for it.
     Adopt,
     /// Waits for a message of the init.
@@ -131,6 +136,8 @@ pub struct Plan {
     pub(crate) clone_flags: u32,
     /// Whether the container's pid namespace is its own, so that the init's death ends all of it.
     pub(crate) own_pid_namespace: bool,
+    /// Namespaces that the init is born in.
+    pub(crate) joins: Vec<Step<Slot>>,
     pub(crate) slots: Vec<Step<Slot>>,
     /// The init's operations.
     pub(crate) child: Vec<Step<Op<Bytes>>>,
@@ -159,6 +166,12 @@ impl Plan {
             _ => 0,
         });
         u32::try_from(most.max().unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the init waits for its creator before anything else.
+    pub(crate) fn admission(&self) -> bool {
+        let wait = Op::Await(Message::Admitted);
+        self.child.iter().any(|step| step.op == wait)
     }
 
     /// How many mounts turn read-only after everything is in place.

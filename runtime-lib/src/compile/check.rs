@@ -90,8 +90,6 @@ pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
 fn linux(linux: &Linux) -> Result<()> {
     let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     refuse(&[
-        ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
-        ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
         ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.memoryPolicy", linux.memory_policy().is_some()),

@@ -6,7 +6,10 @@ use oci_spec::runtime::{
 use orlop_init::plan::Op;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, Config, HostFacts, Request, Section, capabilities, check, process, streams};
+use super::ids::{IdMaps, UserNamespace};
+use super::{
+    Columns, Config, HostFacts, Request, Section, capabilities, check, namespaces, process, streams,
+};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
 use crate::seccomp;
@@ -30,6 +33,11 @@ impl Join {
     /// Whether the container has a pid namespace, new or joined.
     pub(crate) fn has_pid_namespace(&self) -> bool {
         self.namespaces & LinuxNamespaceType::Pid as u32 != 0
+    }
+
+    /// Whether it has a user namespace, new or joined.
+    pub(crate) fn has_user_namespace(&self) -> bool {
+        self.namespaces & LinuxNamespaceType::User as u32 != 0
     }
 
     /// Of a container that is about to be created.
@@ -99,9 +107,11 @@ const AS_USER: &[Section] = &[
 ];
 
 /// What the creator does meanwhile.
-const HOST: &[Section] = &[process::oom_score, streams::owner];
+const HOST: &[Section] =
+    &[process::oom_score, process::hard_limits, namespaces::admit, streams::owner];
 
-/// Decides everything that running a process in a container will do.
+/// Decides everything that running a process in a container will do. `maps` are those of the
+/// container's user namespace, if it has one.
 ///
 /// # Errors
 /// A field of `process` that is wrong, or that this version cannot honour.
@@ -109,15 +119,19 @@ pub(crate) fn compile(
     join: &Join,
     process: &Process,
     filter: Option<Filter>,
+    maps: Option<IdMaps>,
     request: &Request,
     facts: &HostFacts,
 ) -> Result<Plan> {
     let spec = synthetic_spec(join, join.complete(process))?;
     let mut config = Config::new(&spec, request, facts)?;
     config.dev_is_bound = join.dev_is_bound;
+    if let Some(maps) = maps {
+        config.user = UserNamespace::Joined(Some(maps));
+    }
     let mut out = Columns::default();
     check::process(config.process, &mut out)?;
-    enter(join, &mut out)?;
+    enter(join, &config, &mut out)?;
     run(CHILD, &config, &mut out)?;
     let mut filter = join
         .seccomp_flags
@@ -143,12 +157,14 @@ pub(crate) fn compile(
     if request.joins_pid {
         out.host("linux.namespaces", HostOp::Adopt);
     }
+    process::oom_score_of_reborn(&config, &mut out)?;
     Ok(Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         rootfs: config.rootfs.clone(),
         clone_flags: 0,
         own_pid_namespace: false,
+        joins: Vec::new(),
         slots: out.slots,
         child: out.child,
         host: out.host,
@@ -178,12 +194,16 @@ fn load(filter: &mut Option<Op<Bytes>>, out: &mut Columns) {
 }
 
 /// Joins the container's namespaces, all with one call, and finds its root.
-fn enter(join: &Join, out: &mut Columns) -> Result<()> {
+fn enter(join: &Join, config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    namespaces::admission(config, out)?;
     let flags = join.namespaces;
     let root = if join.no_pivot { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
     if flags != 0 {
         let slot = out.slot("linux.namespaces", Slot::Container)?;
         out.child("linux.namespaces", Op::JoinNamespace { slot, flag: flags });
+    }
+    if config.user.is_some() {
+        namespaces::setter(config, out);
     }
     if let Some(slot) = root {
         out.child("root.path", Op::Chroot { slot });

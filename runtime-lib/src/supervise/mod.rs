@@ -3,9 +3,11 @@
 
 pub(crate) mod hooks;
 mod host_column;
+mod id_maps;
 mod image;
 mod init;
 mod report;
+mod sources;
 
 pub(crate) use hooks::{HookState, run_hook};
 pub(crate) use host_column::{Target, execute};

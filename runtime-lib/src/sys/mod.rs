@@ -38,3 +38,23 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()
     };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
+
+/// Soft and hard limit (`RLIMIT_*`) of a process, by prlimit(2).
+pub(crate) fn resource_limit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the new limit's pointer is null; `old` is a struct rlimit64 that the kernel fills.
+    let result = unsafe { libc::prlimit64(pid, resource, std::ptr::null(), &raw mut old) };
+    if result == 0 { Ok((old.rlim_cur, old.rlim_max)) } else { Err(last_errno()) }
+}
+
+/// Sets both.
+pub(crate) fn set_resource_limit(
+    pid: i32,
+    resource: u32,
+    (soft, hard): (u64, u64),
+) -> Result<(), Errno> {
+    let new = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `new` lives across the call; the old limit's pointer is null.
+    let result = unsafe { libc::prlimit64(pid, resource, &raw const new, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}

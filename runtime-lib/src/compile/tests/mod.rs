@@ -27,7 +27,14 @@ fn request() -> Request {
 }
 
 fn facts() -> HostFacts {
-    HostFacts { last_capability: 40, own_cgroup: "/user.slice/session".to_owned(), kcore: true }
+    HostFacts {
+        last_capability: 40,
+        own_cgroup: "/user.slice/session".to_owned(),
+        kcore: true,
+        unprivileged: false,
+        in_user_namespace: false,
+        setgroups_denied: false,
+    }
 }
 
 /// The least that is a container.
