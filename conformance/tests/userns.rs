@@ -496,7 +496,7 @@ fn without_a_network_namespace_sys_is_bound() {
 fn without_a_cgroup_namespace_the_hosts_cgroups_are_shown_and_locked() {
     let Some(t) = Test::begin() else { return };
     let bundle = mapped(&t).without_namespace("cgroup");
-    let script = "ls /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/x; \
+    let script = "ls /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/orlop-no; \
                   grep ' /sys/fs/cgroup' /proc/self/mountinfo; cat /proc/self/cgroup";
     let id = bundle.id.clone();
     let done = bundle.sh(script).run().ok();
@@ -724,4 +724,28 @@ fn created_containers_start_from_the_fifo_and_are_killed() {
     let _ = c.reap();
     assert_eq!(c.status(), "stopped");
     let _ = c.delete().ok();
+}
+
+#[test]
+fn time_namespace_and_scheduling_are_set_in_a_user_namespace_too() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Runc, Peer::Crun], "1.1 and crun's version do not know them") {
+        return;
+    }
+    let first = sleeper(mapped(&t));
+    for bundle in [mapped(&t), joining(&t, &first, &[("user", "user")])] {
+        let bundle = bundle.push("/linux/namespaces", json!({"type": "time"}));
+        let bundle = bundle.set("/linux/timeOffsets", json!({"boottime": {"secs": 1_000_000_000}}));
+        let scheduler = json!({"policy": "SCHED_FIFO", "priority": 2});
+        let io = json!({"class": "IOPRIO_CLASS_RT", "priority": 3});
+        let bundle = bundle.set("/process/scheduler", scheduler).set("/process/ioPriority", io);
+        let done = bundle
+            .sh("cat /proc/uptime; ionice -p $$; cut -d' ' -f40,41 /proc/self/stat")
+            .run()
+            .ok();
+        let uptime: f64 = done.stdout.split(' ').next().unwrap().parse().unwrap();
+        assert!(uptime > 1e9, "{done}");
+        assert!(done.stdout.contains("realtime: prio 3"), "{done}");
+        assert!(done.stdout.ends_with("\n2 1\n"), "the priority and SCHED_FIFO: {done}");
+    }
 }

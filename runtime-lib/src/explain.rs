@@ -11,7 +11,10 @@ use orlop_init::plan::{
 use serde_json::{Value, json};
 
 use crate::cgroup::IfMissing;
-use crate::compile::{attr, capability_names, namespace_name, propagation_name, rlimit_name};
+use crate::compile::{
+    attr, capability_names, memory_policy_text, namespace_name, number_list_text, propagation_name,
+    rlimit_name, scheduling_text,
+};
 use crate::error::Field;
 use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step};
 
@@ -63,6 +66,10 @@ impl Plan {
     fn columns(&self) -> [(&'static str, Vec<Row>); 5] {
         let later = self.poststart.iter().chain(&self.poststop);
         let later = later.map(|hook| hook_row(hook, &hook_field(hook)));
+        let affinity = self.later_affinity.iter();
+        let affinity =
+            affinity.map(|text| row("exec-affinity", text, &"process.execCPUAffinity".into()));
+        let later = affinity.chain(later);
         let warnings = self.warnings.iter();
         [
             ("plan", self.frame()),
@@ -282,6 +289,25 @@ fn ranges(bytes: &Bytes) -> String {
     words.chunks(3).map(|range| range.join(" ")).collect::<Vec<_>>().join(", ")
 }
 
+/// `IOPRIO_CLASS_*` with its level.
+fn io_priority(class: u8, level: u8) -> String {
+    let class = match class {
+        1 => "realtime",
+        2 => "best effort",
+        _ => "idle",
+    };
+    format!("{class}, level {level}")
+}
+
+/// Processors.
+fn affinity(cpus: &Bytes, tolerant: bool) -> String {
+    if cpus.0.is_empty() {
+        return "all processors".to_owned();
+    }
+    let rest = if tolerant { ", as far as the cgroup allows" } else { "" };
+    format!("processors {}{rest}", number_list_text(&cpus.0))
+}
+
 fn set(mask: u64) -> String {
     let names: Vec<&str> = capability_names(mask).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(" ") }
@@ -311,6 +337,13 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
         Op::NamespaceUser { uid, gid } => {
             ("namespace-user", format!("0:0, or where that is not mapped {uid}:{gid}"))
         }
+        Op::OpenProcfs => ("open-procfs", "/proc of the host".to_owned()),
+        Op::Attribute { name, value } => ("attribute", format!("{} = {}", show(name), show(value))),
+        Op::TimeNamespace { offsets } => {
+            let lines = String::from_utf8_lossy(&offsets.0).trim_end().replace('\n', ", ");
+            ("time-namespace", if lines.is_empty() { "no offsets".to_owned() } else { lines })
+        }
+        Op::Affinity { cpus, tolerant } => ("affinity", affinity(cpus, *tolerant)),
         Op::SessionKeyring { name } => ("session-keyring", show(name)),
         Op::LoopbackUp => ("loopback-up", "lo".to_owned()),
         Op::HostPropagation { change } => {
@@ -371,6 +404,9 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
             let (name, soft, hard) = (rlimit_name(*resource), limit(*soft), limit(*hard));
             ("rlimit", format!("{name} {soft}:{hard}"))
         }
+        Op::Scheduler(new) => ("scheduler", scheduling_text(new)),
+        Op::IoPriority { class, level } => ("io-priority", io_priority(*class, *level)),
+        Op::MemoryPolicy { mode, nodes } => ("memory-policy", memory_policy_text(*mode, &nodes.0)),
         Op::Umask { mask } => ("umask", format!("{mask:04o}")),
         Op::NoNewPrivileges => ("no-new-privs", String::new()),
         Op::Seccomp { flags, program } => {
@@ -437,6 +473,8 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         HostOp::HardLimit { resource, hard } => {
             ("hard-limit", format!("{} up to {}", rlimit_name(*resource), limit(*hard)))
         }
+        HostOp::IoPriority { class, level } => ("io-priority", io_priority(*class, *level)),
+        HostOp::Scheduler(new) => ("scheduler", scheduling_text(new)),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
         HostOp::Await(what) => ("await", message(*what).to_owned()),
         HostOp::Notify(what) => ("notify", message(*what).to_owned()),

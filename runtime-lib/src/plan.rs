@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use orlop_init::plan::{Message, Op, Special};
+use orlop_init::plan::{Message, Op, Scheduling, Special};
 use serde::{Serialize, Serializer};
 
 use crate::cgroup::{CgroupWrite, DeviceProgram};
@@ -95,6 +95,10 @@ pub(crate) enum HostOp {
     IdMaps(IdMaps),
     /// Raises a hard limit (`RLIMIT_*`) as far as this, where it is lower: the init cannot.
     HardLimit { resource: u32, hard: u64 },
+    /// sched_setattr(2) of the init, which is ready.
+    Scheduler(Scheduling),
+    /// ioprio_set(2) of the init: `IOPRIO_CLASS_*`, and 0 (highest) to 7.
+    IoPriority { class: u8, level: u8 },
     /// Waits for the init to be reborn, and takes the new process for it.
     Adopt,
     /// Waits for a message of the init.
@@ -150,6 +154,8 @@ pub struct Plan {
     pub(crate) poststop: Vec<HookPlan>,
     /// `annotations`, kept with the container's state (sorted).
     pub(crate) annotations: std::collections::BTreeMap<String, String>,
+    /// `process.execCPUAffinity` in words: it is for processes that join later.
+    pub(crate) later_affinity: Option<String>,
     /// How many descriptors from 3 on the program inherits.
     pub(crate) preserve_fds: u32,
     /// What config.json asks for that has no effect, each with its field.

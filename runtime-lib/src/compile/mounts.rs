@@ -127,6 +127,23 @@ pub(super) fn mounts_and_sysctls(config: &Config<'_>, out: &mut Columns) -> Resu
     Ok(())
 }
 
+/// The directory of the socket for sd_notify(3), where programs of containers look for it.
+pub(super) fn notify(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    const FIELD: &str = "NOTIFY_SOCKET";
+    let Some(directory) = &config.request.notify else { return Ok(()) };
+    let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let bind = Bind {
+        source: kernel_path(directory, FIELD)?,
+        target: kernel_path("/run/notify", FIELD)?,
+        recursive: false,
+        attributes: Attributes { set, ..Attributes::default() },
+        tree_attributes: Attributes::default(),
+        propagation: Bytes::default(),
+    };
+    out.child(FIELD, Op::Bind(bind));
+    Ok(())
+}
+
 /// A writable procfs that hides nothing (`subset=pid` hides `sys`).
 fn gives_procfs(filesystem: &Filesystem<Bytes>) -> bool {
     let Filesystem { fstype, options, attributes, .. } = filesystem;

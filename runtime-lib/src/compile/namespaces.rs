@@ -87,6 +87,11 @@ impl<'a> Namespaces<'a> {
         self.find(kind).is_some_and(|namespace| namespace.path.is_none())
     }
 
+    /// The field of a new namespace of this kind.
+    pub(super) fn new_field(&self, kind: LinuxNamespaceType) -> Option<String> {
+        self.find(kind).filter(|namespace| namespace.path.is_none()).map(Namespace::field)
+    }
+
     fn joined(&self, kind: LinuxNamespaceType) -> bool {
         self.find(kind).is_some_and(|namespace| namespace.path.is_some())
     }
@@ -138,15 +143,6 @@ impl<'a> Namespaces<'a> {
 
 fn check_one(namespace: &Namespace<'_>) -> Result<()> {
     let field = namespace.field();
-    if namespace.kind == LinuxNamespaceType::Time {
-        return Err(Error::unsupported(
-            format!("{field}.type"),
-            format!(
-                "{} namespaces are not supported by this version of orlop",
-                name(namespace.kind)
-            ),
-        ));
-    }
     let Some(path) = namespace.path else { return Ok(()) };
     let field = format!("{field}.path");
     if !path.is_absolute() {

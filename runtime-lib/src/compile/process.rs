@@ -18,15 +18,17 @@ pub(super) struct Environment<'a> {
 }
 
 impl<'a> Environment<'a> {
-    pub(super) fn new(process: &'a Process) -> Result<Self> {
+    /// With `notify`, the program is told of its socket for sd_notify(3).
+    pub(super) fn new(process: &'a Process, notify: bool) -> Result<Self> {
         let all = process.env().as_deref().unwrap_or_default();
         for (index, entry) in all.iter().enumerate() {
             check_variable(entry, &format!("process.env[{index}]"))?;
         }
         let mut seen = HashSet::new();
         let name = |entry: &'a str| entry.split_once('=').map_or(entry, |(name, _)| name);
-        let mut entries: Vec<&str> =
-            all.iter().rev().map(String::as_str).filter(|entry| seen.insert(name(entry))).collect();
+        let own = notify.then_some("NOTIFY_SOCKET=/run/notify/notify.sock");
+        let all = all.iter().map(String::as_str).chain(own);
+        let mut entries: Vec<&str> = all.rev().filter(|entry| seen.insert(name(entry))).collect();
         entries.reverse();
         // An empty HOME counts as none, and is found in the container.
         entries.retain(|entry| *entry != "HOME=");
@@ -215,18 +217,14 @@ pub(super) fn exec(config: &Config<'_>, out: &mut Columns) -> Result<()> {
 }
 
 /// `process.oomScoreAdj`, by the creator: lowering it takes a privilege that the container may lack.
-/// A process that is reborn inherits it only if the init waits until it is written.
 pub(super) fn oom_score(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if inherits_oom_score(config) { write_oom_score(config, out) } else { Ok(()) }
+    if config.user.is_some() { Ok(()) } else { write_oom_score(config, out) }
 }
 
-/// The same for a process that would have been reborn before.
-pub(super) fn oom_score_of_reborn(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if inherits_oom_score(config) { Ok(()) } else { write_oom_score(config, out) }
-}
-
-fn inherits_oom_score(config: &Config<'_>) -> bool {
-    config.user.is_some() || !super::namespaces::is_reborn(config)
+/// The same while the init waits to be admitted: a caller without privileges may write it no more
+/// when the init belongs to others. Whoever it is reborn as inherits it.
+pub(super) fn oom_score_of_admitted(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.user.is_some() { write_oom_score(config, out) } else { Ok(()) }
 }
 
 fn write_oom_score(config: &Config<'_>, out: &mut Columns) -> Result<()> {

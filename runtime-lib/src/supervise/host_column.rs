@@ -62,6 +62,12 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
             raise_limit(target.init.pid(), *resource, *hard);
             Ok(())
         }
+        HostOp::Scheduler(new) => crate::sys::sched_setattr(target.init.pid(), new)
+            .map_err(|errno| Error::sys("cannot set the scheduler", errno)),
+        HostOp::IoPriority { class, level } => {
+            crate::sys::set_io_priority(target.init.pid(), *class, *level)
+                .map_err(|errno| Error::sys("cannot set the I/O priority", errno))
+        }
         HostOp::Adopt => target.init.adopt(plan),
         HostOp::Await(message) => target.init.wait_for(plan, *message),
         HostOp::Notify(message) => target.init.tell(plan, *message),
