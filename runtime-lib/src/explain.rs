@@ -305,6 +305,7 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
         Op::Chroot { slot } => ("chroot", format!("slot {slot}")),
         Op::Bind(new) => ("bind", bind(new)),
         Op::Filesystem(new) => ("filesystem", filesystem(new)),
+        Op::Relabel { target, label } => ("relabel", format!("{} {}", show(target), show(label))),
         Op::Remount { target, attributes: own, tree_attributes } => {
             let mut words = Vec::new();
             attributes(*own, "", &mut words);

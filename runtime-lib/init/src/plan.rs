@@ -82,7 +82,8 @@ pub struct Filesystem<B> {
     pub source: B,
     /// Path in the container's root.
     pub target: B,
-    /// Options of the filesystem: a list of `key` and `key=value`.
+    /// Options of the filesystem: a list of `key` and `key=value`. SELinux contexts may be in
+    /// double quotes, as mount(2) needs them where they have commas.
     pub options: B,
     /// `MOUNT_ATTR_*` to set.
     pub attributes: u64,
@@ -261,6 +262,13 @@ pub enum Op<B> {
     Bind(Bind<B>),
     /// A new filesystem.
     Filesystem(Filesystem<B>),
+    /// Sets the SELinux label of a file: for a filesystem that takes none as an option.
+    Relabel {
+        /// Path of a directory in the container's root.
+        target: B,
+        /// The label, without NUL.
+        label: B,
+    },
     /// Changes the attributes of a mount that is there (`remount`).
     Remount {
         /// Path in the container's root.

@@ -142,6 +142,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Chroot { slot } => ops::root::enter(init.slot(slot)?),
         Op::Bind(bind) => ops::mounts::bind(init, &bind),
         Op::Filesystem(filesystem) => ops::mounts::filesystem(init, &filesystem),
+        Op::Relabel { target, label } => ops::mounts::relabel(init, target.c_str()?, label.0),
         Op::Remount { target, attributes, tree_attributes } => {
             ops::mounts::remount(init, target.c_str()?, attributes, tree_attributes)
         }

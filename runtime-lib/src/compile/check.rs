@@ -86,7 +86,6 @@ pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
 }
 
 fn linux(linux: &Linux) -> Result<()> {
-    let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     refuse(&[
         ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
         ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
@@ -94,7 +93,6 @@ fn linux(linux: &Linux) -> Result<()> {
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.memoryPolicy", linux.memory_policy().is_some()),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.mountLabel", filled(linux.mount_label())),
     ])
 }
 

@@ -231,6 +231,7 @@ fn what(op: &Op<Bytes>) -> String {
             mounting(&filesystem.fstype, &filesystem.target)
         }
         Op::Filesystem(filesystem) => mounting(&filesystem.source, &filesystem.target),
+        Op::Relabel { target, .. } => format!("cannot set the SELinux label of {}", quoted(target)),
         Op::Remount { target, .. } => format!("error remounting {}", quoted(target)),
         Op::Sysctl { path, .. } => format!("cannot set the sysctl {}", quoted(path)),
         Op::Device(device) => format!("cannot create the device {}", quoted(&device.path)),

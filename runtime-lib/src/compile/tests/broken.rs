@@ -189,6 +189,7 @@ fn of_security_modules_that_the_host_lacks() {
             "apparmor failed to apply profile: apparmor: config provided but apparmor not supported",
         ),
         (process("selinuxLabel", json!("l")), "process.selinuxLabel", no_selinux),
+        (linux("mountLabel", json!("l")), "linux.mountLabel", no_selinux),
     ] {
         let error = compiled(&patch).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -200,6 +201,7 @@ fn of_security_modules_that_the_host_lacks() {
         process("apparmorProfile", json!("unconfined")),
         process("apparmorProfile", json!("")),
         process("selinuxLabel", json!("")),
+        linux("mountLabel", json!("")),
     ] {
         assert_eq!(compiled(&patch).unwrap().to_text(), plain, "{patch}");
     }
@@ -363,7 +365,7 @@ fn of_namespaces_and_the_root() {
             "linux.intelRdt",
             "not supported by this version",
         ),
-        (linux("mountLabel", json!("l")), "linux.mountLabel", "not supported by this version"),
+        (linux("mountLabel", json!("a\"b")), "linux.mountLabel", "quote"),
         (
             linux("personality", json!({"domain": "BSD"})),
             "linux.personality.domain",

@@ -190,7 +190,13 @@ fn security_modules() {
         &json!({"process": {"apparmorProfile": "docker-default", "noNewPrivileges": true,
                 "selinuxLabel": "system_u:system_r:container_t:s0:c1,c2"},
             "hooks": {"createContainer": [{"path": "/hook"}], "startContainer": [{"path": "/in"}]},
-            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}]}}),
+            "mounts": [{"destination": "/proc", "type": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "options": ["mode=755"]},
+                {"destination": "/dev/mqueue", "type": "mqueue"},
+                {"destination": "/own", "type": "tmpfs", "options": ["context=\"a:b:c:s0:c1,c2\""]},
+                {"destination": "/bind", "source": "/srv", "options": ["bind"]}],
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}],
+                "mountLabel": "system_u:object_r:container_file_t:s0:c1,c2"}}),
     );
 }
 
