@@ -277,6 +277,7 @@ fn message(message: Message) -> &'static str {
     match message {
         Message::Mounted => "mounted",
         Message::HooksDone => "hooks-done",
+        Message::ListenerTaken => "listener-taken",
         Message::Adopted => "adopted",
         Message::Ready => "ready",
         Message::Start => "start",
@@ -413,6 +414,13 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         HostOp::OomScoreAdj(score) => ("oom-score", score.to_string()),
         HostOp::StdioOwner { uid } => ("stdio-owner", format!("uid {uid}")),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
+        HostOp::Release => ("release", "the process that the init was reborn as".to_owned()),
+        HostOp::TakeListener => ("take-listener", "of the seccomp filter".to_owned()),
+        HostOp::CallAgent(agent) => {
+            let text = agent.metadata.iter().map(|text| format!(" with {}", word(text.as_bytes())));
+            let rest: String = text.collect();
+            ("call-agent", format!("{}{rest}", agent.path.display()))
+        }
         HostOp::Await(what) => ("await", message(*what).to_owned()),
         HostOp::Notify(what) => ("notify", message(*what).to_owned()),
         HostOp::RunHook(hook) => return hook_row(hook, field),

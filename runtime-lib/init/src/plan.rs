@@ -364,9 +364,9 @@ pub enum Op<B> {
     },
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
-    /// Loads the seccomp filter.
+    /// Loads the seccomp filter, and lets the creator take its listener where it has one.
     Seccomp {
-        /// `SECCOMP_FILTER_FLAG_*`.
+        /// `SECCOMP_FILTER_FLAG_*`; [`NEW_LISTENER`] for a listener.
         flags: u32,
         /// `struct sock_filter`s.
         program: B,
@@ -447,6 +447,8 @@ pub enum Message {
     Mounted = b'm',
     /// Creator: those hooks have run.
     HooksDone = b'h',
+    /// Creator: it has the filter's listener.
+    ListenerTaken = b't',
     /// Creator: the process that was reborn is known.
     Adopted = b'a',
     /// Init: nothing but `start` and execve is left.
@@ -547,6 +549,8 @@ steps! {
     Execve,
     /// clone(2) into the joined pid namespace.
     Clone,
+    /// Handing the filter's listener over.
+    Listener,
     /// The creator is gone.
     CreatorGone,
     /// Out of the init's fixed buffers.
@@ -564,6 +568,13 @@ impl Step {
 /// First byte of the message in which the init tells the pid that it was [`Op::Reborn`] as, as its
 /// own pid namespace numbers it: a little-endian u32 follows.
 pub const REBORN: u8 = b'p';
+
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` (linux/seccomp.h, since Linux 5.0).
+pub const NEW_LISTENER: u32 = 1 << 3;
+
+/// First byte of the message in which the init tells the number of the descriptor that is its
+/// filter's listener: a little-endian u32 follows.
+pub const LISTENER: u8 = b'l';
 
 /// The shared page in which the init tells where it is: byte offsets of little-endian u32s.
 ///

@@ -32,7 +32,7 @@ use oci_spec::runtime::{Linux, Process, Spec};
 use orlop_init::plan::{Message, Op};
 
 use crate::error::{Error, Field, Result};
-use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
+use crate::plan::{Agent, Bytes, HostOp, Plan, Slot, Step};
 
 pub(crate) use capabilities::names as capability_names;
 pub(crate) use check::check_id;
@@ -129,13 +129,14 @@ const CHILD: &[Section] = &[
     ready,
     hooks::start_container,
     seccomp::after_hooks,
+    seccomp::warn_of_no_listener,
     process::exec,
 ];
 
 /// What the creator does meanwhile, in this order. All of it is done before the program starts:
 /// the creator releases the init, or returns from `create`, only after this and [`Message::Ready`].
 const HOST: &[Section] =
-    &[cgroup::limits, process::oom_score, streams::owner, hooks::runtime, namespaces::adopt];
+    &[cgroup::limits, process::oom_score, streams::owner, hooks::runtime, seccomp::meet];
 
 /// Decides everything that creating a container will do.
 ///
@@ -229,6 +230,8 @@ struct Columns {
     warnings: Vec<(Field, String)>,
     /// The filter that is loaded by one of the init's operations.
     filter: Option<crate::seccomp::Filter>,
+    /// Who answers for it.
+    agent: Option<Agent>,
 }
 
 impl Columns {

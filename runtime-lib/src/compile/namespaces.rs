@@ -7,7 +7,7 @@ use orlop_init::plan::Op;
 
 use super::{Columns, Config, kernel_path};
 use crate::error::{Error, Result};
-use crate::plan::{Bytes, HostOp, Slot};
+use crate::plan::{Bytes, Slot};
 
 /// `__NEW_UTS_LEN` of the kernel: the longest host name and domain name, in bytes.
 const LONGEST_NAME: usize = 64;
@@ -145,14 +145,6 @@ pub(super) fn reborn(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if let Some(field) = config.namespaces.joined_pid() {
         let terminal = config.process.terminal().unwrap_or(false);
         out.child(field, Op::Reborn { terminal });
-    }
-    Ok(())
-}
-
-/// The creator's side of [`reborn`].
-pub(super) fn adopt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if let Some(field) = config.namespaces.joined_pid() {
-        out.host(field, HostOp::Adopt);
     }
     Ok(())
 }

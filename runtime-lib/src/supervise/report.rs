@@ -207,6 +207,7 @@ fn text(doing: Doing, errno: i32) -> &'static str {
              container breakout detected"
         }
         Doing::Clone => "cannot create the process in the pid namespace",
+        Doing::Listener => "cannot hand over its listener",
         Doing::CreatorGone => "the runtime is gone",
         Doing::TooLong => "a path is too long",
         _ => "",

@@ -182,6 +182,26 @@ fn seccomp() {
     of_patch("seccomp-nnp-hooks", &patch(true, json!([{"path": "/hook"}])));
 }
 
+/// The agent before anything can hang on it, and with the pid that stays: in a pid namespace of the
+/// container's own, in a joined one, in a joined one where the agent is asked for clone(2) itself.
+#[test]
+fn seccomp_agents() {
+    let patch = |pid: Value, name: &str| {
+        json!({"process": {"noNewPrivileges": true}, "hooks": {"startContainer": [{"path": "/hook"}]},
+            "linux": {"namespaces": [{"type": "mount"}, pid],
+            "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "flags": [],
+            "listenerPath": "agent.sock", "listenerMetadata": "a b",
+            "syscalls": [{"names": [name], "action": "SCMP_ACT_NOTIFY"}]}}})
+    };
+    of_patch("agent", &patch(json!({"type": "pid"}), "mkdir"));
+    let mut joined = patch(json!({"type": "pid", "path": "/p"}), "mkdir");
+    joined["hooks"] = json!({});
+    of_patch("agent-joined", &joined);
+    let mut joined = patch(json!({"type": "pid", "path": "/p"}), "clone");
+    joined["hooks"] = json!({});
+    of_patch("agent-joined-late", &joined);
+}
+
 /// The handle before the namespaces, the profile after the hooks of the host.
 #[test]
 fn security_modules() {
