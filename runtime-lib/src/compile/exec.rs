@@ -1,13 +1,15 @@
 //! A further process in a container that is there.
 
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, Process, Spec,
+    LinuxBuilder, LinuxMemoryPolicy, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, Process,
+    Spec,
 };
 use orlop_init::plan::Op;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Columns, Config, HostFacts, Request, Section, capabilities, check, labels, process, streams,
+    Columns, Config, HostFacts, Request, Section, capabilities, check, labels, process, schedule,
+    streams,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Agent, Bytes, HostOp, Plan, Slot, Step};
@@ -21,6 +23,8 @@ pub(crate) struct Join {
     /// `process`, without its arguments and environment.
     pub(crate) process: Process,
     pub(crate) personality: Option<LinuxPersonality>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_policy: Option<LinuxMemoryPolicy>,
     /// `SECCOMP_FILTER_FLAG_*` of the filter that is kept beside.
     pub(crate) seccomp_flags: Option<u32>,
     /// Who answers for it.
@@ -51,6 +55,7 @@ impl Join {
             namespaces: namespaces.fold(0, |flags, namespace| flags | namespace.typ() as u32),
             process,
             personality: linux.and_then(|linux| linux.personality().clone()),
+            memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
             seccomp_flags,
             seccomp_agent: plan.host.iter().find_map(|step| match &step.op {
                 HostOp::CallAgent(agent) => Some(agent.clone()),
@@ -63,7 +68,7 @@ impl Join {
     }
 
     /// What `process` leaves open comes from the container's own (runc's rule): capabilities,
-    /// resource limits, AppArmor profile and SELinux label; and always the umask and the OOM score.
+    /// resource limits, labels and how it is scheduled; and always the umask and the OOM score.
     fn complete(&self, process: &Process) -> Process {
         let mut process = process.clone();
         if process.capabilities().is_none() {
@@ -78,6 +83,15 @@ impl Join {
         }
         if missing(process.selinux_label()) {
             process.set_selinux_label(self.process.selinux_label().clone());
+        }
+        if process.scheduler().is_none() {
+            process.set_scheduler(self.process.scheduler().clone());
+        }
+        if process.io_priority().is_none() {
+            process.set_io_priority(*self.process.io_priority());
+        }
+        if process.exec_cpu_affinity().is_none() {
+            process.set_exec_cpu_affinity(self.process.exec_cpu_affinity().clone());
         }
         process.set_oom_score_adj(self.process.oom_score_adj());
         let umask = self.process.user().umask();
@@ -104,6 +118,10 @@ const CHILD: &[Section] = &[
     process::chdir,
     process::close_descriptors,
     process::rlimits,
+    schedule::final_affinity,
+    schedule::io_priority,
+    schedule::scheduler,
+    schedule::memory_policy,
 ];
 
 /// The rest, after a filter that takes a privilege to load.
@@ -117,7 +135,11 @@ const AS_USER: &[Section] = &[
 ];
 
 /// What the creator does meanwhile.
-const HOST: &[Section] = &[process::oom_score, streams::owner, super::seccomp::meet];
+const HOST: &[Section] = &[streams::owner, super::seccomp::meet];
+
+/// ... and when the init is ready.
+/// (The OOM score only now, as it is the reborn process's.)
+const AT_LAST: &[Section] = &[process::oom_score, super::await_ready, schedule::by_creator];
 
 /// Decides everything that running a process in a container will do.
 ///
@@ -136,6 +158,7 @@ pub(crate) fn compile(
     let mut out = Columns::default();
     check::process(config.process, &mut out)?;
     labels::open_procfs(&config, &mut out)?;
+    schedule::first_affinity(&config, &mut out)?;
     enter(join, &mut out)?;
     run(CHILD, &config, &mut out)?;
     let filter = join.seccomp_flags.zip(filter);
@@ -160,6 +183,7 @@ pub(crate) fn compile(
     super::ready(&config, &mut out)?;
     process::exec(&config, &mut out)?;
     run(HOST, &config, &mut out)?;
+    run(AT_LAST, &config, &mut out)?;
     Ok(Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -173,6 +197,7 @@ pub(crate) fn compile(
         poststart: Vec::new(),
         poststop: Vec::new(),
         annotations: Default::default(),
+        later_affinity: None,
         preserve_fds: request.preserve_fds,
         warnings: out.warnings,
     })
@@ -209,7 +234,7 @@ fn enter(join: &Join, out: &mut Columns) -> Result<()> {
 fn synthetic_spec(join: &Join, process: Process) -> Result<Spec> {
     let failed = |_| Error::bug("a configuration cannot be put together");
     let mut linux = LinuxBuilder::default().build().map_err(failed)?;
-    linux.set_personality(join.personality.clone());
+    linux.set_personality(join.personality.clone()).set_memory_policy(join.memory_policy.clone());
     // The namespaces are there; of what they are, only that a mount namespace is among them matters.
     let mut mount = LinuxNamespace::default();
     mount.set_typ(LinuxNamespaceType::Mount);

@@ -10,5 +10,7 @@ pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod root;
+pub(crate) mod schedule;
 pub(crate) mod sysctl;
 pub(crate) mod terminal;
+pub(crate) mod time;

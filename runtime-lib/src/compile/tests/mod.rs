@@ -1,6 +1,7 @@
 //! Plans as texts, broken configurations, and the proof that no field is passed over.
 
 mod broken;
+mod broken_later;
 mod fields;
 mod golden;
 
@@ -19,6 +20,7 @@ fn request() -> Request {
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        notify: None,
         null_streams: 0,
         console_socket: false,
         joins: false,
