@@ -327,6 +327,7 @@ fn message(message: Message) -> &'static str {
     match message {
         Message::Mounted => "mounted",
         Message::HooksDone => "hooks-done",
+        Message::ListenerTaken => "listener-taken",
         Message::Adopted => "adopted",
         Message::Admitted => "admitted",
         Message::Ready => "ready",
@@ -367,6 +368,7 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
         Op::Chroot { slot } => ("chroot", format!("slot {slot}")),
         Op::Bind(new) => ("bind", bind(new)),
         Op::Filesystem(new) => ("filesystem", filesystem(new)),
+        Op::Relabel { target, label } => ("relabel", format!("{} {}", show(target), show(label))),
         Op::Remount { target, attributes: own, tree_attributes } => {
             let mut words = Vec::new();
             attributes(*own, "", &mut words);
@@ -491,6 +493,13 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         HostOp::IoPriority { class, level } => ("io-priority", io_priority(*class, *level)),
         HostOp::Scheduler(new) => ("scheduler", scheduling_text(new)),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
+        HostOp::Release => ("release", "the process that the init was reborn as".to_owned()),
+        HostOp::TakeListener => ("take-listener", "of the seccomp filter".to_owned()),
+        HostOp::CallAgent(agent) => {
+            let text = agent.metadata.iter().map(|text| format!(" with {}", word(text.as_bytes())));
+            let rest: String = text.collect();
+            ("call-agent", format!("{}{rest}", agent.path.display()))
+        }
         HostOp::Await(what) => ("await", message(*what).to_owned()),
         HostOp::Notify(what) => ("notify", message(*what).to_owned()),
         HostOp::RunHook(hook) => return hook_row(hook, field),

@@ -109,12 +109,27 @@ pub(crate) enum HostOp {
     IoPriority { class: u8, level: u8 },
     /// Waits for the init to be reborn, and takes the new process for it.
     Adopt,
+    /// Lets that process go on, once nothing is left of the one that it was.
+    Release,
+    /// Waits for the seccomp filter to be loaded, and takes its listener.
+    TakeListener,
+    /// Gives the listener to the agent.
+    CallAgent(Agent),
     /// Waits for a message of the init.
     Await(Message),
     /// Sends a message to the init.
     Notify(Message),
     /// Runs a hook in the runtime's namespaces.
     RunHook(HookPlan),
+}
+
+/// Who answers for a seccomp filter (`linux.seccomp.listenerPath`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub(crate) struct Agent {
+    /// The socket that it listens on; absolute.
+    pub(crate) path: PathBuf,
+    /// `linux.seccomp.listenerMetadata`.
+    pub(crate) metadata: Option<String>,
 }
 
 /// A hook that runs in the runtime's namespaces.

@@ -2,7 +2,9 @@
 
 use core::mem::MaybeUninit;
 
-use orlop_init::plan::{Header, Message, Op, REBORN, SOURCE, Step, VERSION};
+use orlop_init::plan::{
+    Header, LISTENER, Message, NEW_LISTENER, Op, REBORN, SOURCE, Step, VERSION,
+};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -155,6 +157,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Chroot { slot } => ops::root::enter(init.slot(slot)?),
         Op::Bind(bind) => ops::mounts::bind(init, &bind),
         Op::Filesystem(filesystem) => ops::mounts::filesystem(init, &filesystem),
+        Op::Relabel { target, label } => ops::mounts::relabel(init, target.c_str()?, label.0),
         Op::Remount { target, attributes, tree_attributes } => {
             ops::mounts::remount(init, target.c_str()?, attributes, tree_attributes)
         }
@@ -185,7 +188,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
             Ok(())
         }
         Op::NoNewPrivileges => sys::set_no_new_privileges().at(Step::Whole),
-        Op::Seccomp { flags, program } => sys::load_seccomp(flags, program.0).at(Step::Whole),
+        Op::Seccomp { flags, program } => init.load_filter(flags, program.0),
         Op::Chdir { path } => ops::process::chdir(init, path.c_str()?),
         Op::CloseDescriptors => ops::process::close_descriptors(init),
         Op::ChdirAgain { path } => ops::process::chdir_again(init, path.c_str()?),
@@ -278,6 +281,26 @@ impl Init<'_> {
             rustix::process::ioctl_tiocsctty(sys::leave_open(terminal)).at(Step::SetPty)?;
         }
         self.wait_for(Message::Adopted)
+    }
+
+    /// Loads the filter, and has the creator take its listener before anything can hang on it.
+    ///
+    /// The creator takes it out of this process, by pidfd_getfd(2): sending it would take
+    /// sendmsg(2), which the profile may have given to the agent. A write and a read it takes all
+    /// the same; the plan was checked for that. Nor does it stay here: whoever could trace this
+    /// process in the container would answer in the agent's place.
+    fn load_filter(&self, flags: u32, program: &[u8]) -> Result<(), Fail> {
+        let number = sys::load_seccomp(flags, program).at(Step::Whole)?;
+        if flags & NEW_LISTENER == 0 {
+            return Ok(());
+        }
+        let listener = sys::inherited(number).ok_or(Fail::new(Step::Listener))?;
+        let [a, b, c, d] = number.to_le_bytes();
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.control, &[LISTENER, a, b, c, d]))
+            .at(Step::CreatorGone)?;
+        self.wait_for(Message::ListenerTaken)?;
+        drop(listener);
+        Ok(())
     }
 
     fn notify(&self, message: Message) -> Result<(), Fail> {

@@ -39,7 +39,7 @@ use oci_spec::runtime::{Linux, Process, Spec};
 use orlop_init::plan::{Message, Op};
 
 use crate::error::{Error, Field, Result};
-use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
+use crate::plan::{Agent, Bytes, HostOp, Plan, Slot, Step};
 
 pub(crate) use capabilities::names as capability_names;
 pub(crate) use check::check_id;
@@ -156,6 +156,7 @@ const CHILD: &[Section] = &[
     ready,
     hooks::start_container,
     seccomp::after_hooks,
+    seccomp::warn_of_no_listener,
     process::exec,
 ];
 
@@ -170,7 +171,7 @@ const HOST: &[Section] = &[
     cgroup::limits,
     streams::owner,
     hooks::runtime,
-    namespaces::adopt,
+    seccomp::meet,
     // Of the process that it is by now: it may have been reborn before the first one's was written.
     process::oom_score,
     rdt::group,
@@ -282,6 +283,8 @@ struct Columns {
     warnings: Vec<(Field, String)>,
     /// The filter that is loaded by one of the init's operations.
     filter: Option<crate::seccomp::Filter>,
+    /// Who answers for it.
+    agent: Option<Agent>,
 }
 
 impl Columns {

@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimitType, Process};
 use orlop_init::plan::Op;
 
-use super::{Columns, Config, clean, kernel_list, kernel_path};
+use super::{Columns, Config, clean, kernel_list, kernel_path, labels};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp};
 
@@ -72,6 +72,7 @@ pub(super) fn check_id(id: u32, field: &str) -> Result<()> {
 /// A session keyring of the container's own, so that it cannot reach the caller's keys.
 pub(super) fn session_keyring(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if !config.request.no_new_keyring {
+        labels::keys(config, out)?;
         let name = Bytes::c_string(format!("_ses.{}", config.request.id), "process")?;
         out.child("process", Op::SessionKeyring { name });
     }

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Special, Step};
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, OFlags, StatVfsMountFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, OFlags, StatVfsMountFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -224,8 +224,30 @@ fn set_option(context: BorrowedFd<'_>, option: &CStr) -> Result<(), Errno> {
         return rustix::mount::fsconfig_set_flag(context, option);
     };
     let (key, value) = option.to_bytes_with_nul().split_at_checked(equals).ok_or(Errno::INVAL)?;
-    let value = CStr::from_bytes_with_nul(value.get(1..).ok_or(Errno::INVAL)?);
-    rustix::mount::fsconfig_set_string(context, key, value.map_err(|_| Errno::INVAL)?)
+    let value = value.get(1..).ok_or(Errno::INVAL)?;
+    let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"\0"));
+    match quoted.filter(|_| key.ends_with(b"context")) {
+        Some(label) => {
+            // Here nothing but the label itself will do; mount(2) takes the quotes off.
+            let mut buffer = [0; FSCONFIG_VALUE_MAX];
+            buffer.get_mut(..label.len()).ok_or(Errno::INVAL)?.copy_from_slice(label);
+            let label = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::INVAL)?;
+            rustix::mount::fsconfig_set_string(context, key, label)
+        }
+        None => {
+            let value = CStr::from_bytes_with_nul(value).map_err(|_| Errno::INVAL)?;
+            rustix::mount::fsconfig_set_string(context, key, value)
+        }
+    }
+}
+
+/// Labels the root of a filesystem, by way of the working directory.
+pub(crate) fn relabel(init: &Init<'_>, target: &CStr, label: &[u8]) -> Result<(), Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let directory = paths::open(init.root()?, target, flags).at(Step::OpenTarget)?;
+    rustix::process::fchdir(&directory).at(Step::OpenTarget)?;
+    sys::retire(directory);
+    rustix::fs::setxattr(c".", c"security.selinux", label, XattrFlags::empty()).at(Step::Whole)
 }
 
 /// `mode=`: that of the directory which the tmpfs covers.
