@@ -14,14 +14,17 @@
     reason = "a panic here is a failed test, with its reason in the message"
 )]
 
+pub mod agent;
 pub mod bench;
 pub mod bundle;
+pub mod cases;
 pub mod console;
 pub mod container;
 pub mod harness;
 pub mod proc;
 pub mod rootfs;
 pub mod run;
+pub mod suite;
 pub mod tmp;
 pub mod traces;
 
