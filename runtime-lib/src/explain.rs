@@ -11,9 +11,10 @@ use orlop_init::plan::{
 use serde_json::{Value, json};
 
 use crate::cgroup::IfMissing;
+use crate::cgroup::systemd::Bus;
 use crate::compile::{attr, capability_names, namespace_name, propagation_name, rlimit_name};
 use crate::error::Field;
-use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step};
+use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step, UnitPlan};
 
 /// One line: an operation, what it works on and how, and the field it comes from.
 struct Row {
@@ -83,6 +84,7 @@ impl Plan {
             row("cgroup", word(self.cgroup.op.as_bytes()), &self.cgroup.field),
             row("clone", clone_text(self), &"linux.namespaces".into()),
         ];
+        rows.extend(self.unit.iter().flat_map(unit_rows));
         for (number, Step { op, field }) in self.slots.iter().enumerate() {
             rows.push(row("slot", format!("{number}: {}", slot_text(op)), field));
         }
@@ -105,6 +107,25 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_text())
     }
+}
+
+/// The unit that systemd makes, and what it is told of it.
+fn unit_rows(Step { op: unit, field }: &Step<UnitPlan>) -> Vec<Row> {
+    let whose = match &unit.bus {
+        Bus::System => "the system's systemd".to_owned(),
+        Bus::User(address) => format!("the user's systemd at {}", word(address.as_bytes())),
+    };
+    let name = word(unit.name.as_bytes());
+    let mut rows = vec![row("unit", format!("{name} in {} by {whose}", unit.slice), field)];
+    for Step { op: property, field } in &unit.properties {
+        let rest = match property.since {
+            0 => String::new(),
+            version => format!(" (systemd {version} and later)"),
+        };
+        let text = format!("{} = {}{rest}", property.name, property.value);
+        rows.push(row("property", text, field));
+    }
+    rows
 }
 
 /// The new namespaces, and whether the init's death ends the container.
@@ -278,6 +299,7 @@ fn message(message: Message) -> &'static str {
         Message::Mounted => "mounted",
         Message::HooksDone => "hooks-done",
         Message::Adopted => "adopted",
+        Message::Admitted => "admitted",
         Message::Ready => "ready",
         Message::Start => "start",
     }
@@ -407,6 +429,7 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
             let (count, digest) = (all.len(), digest(all.iter().flatten()));
             ("device-program", format!("{count} instructions, digest {digest:016x}"))
         }
+        HostOp::CgroupOwner { uid } => ("cgroup-owner", format!("uid {uid}")),
         HostOp::OomScoreAdj(score) => ("oom-score", score.to_string()),
         HostOp::StdioOwner { uid } => ("stdio-owner", format!("uid {uid}")),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),

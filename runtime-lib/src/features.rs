@@ -123,7 +123,7 @@ pub fn features() -> Features {
         linux: Linux {
             namespaces: &["cgroup", "ipc", "mount", "network", "pid", "uts"],
             capabilities: capabilities(),
-            cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: seccomp(),
             apparmor: NO,
             selinux: NO,
@@ -131,7 +131,7 @@ pub fn features() -> Features {
             mount_extensions: MountExtensions { idmap: NO },
             net_devices: NO,
         },
-        potentially_unsafe_config_annotations: &[],
+        potentially_unsafe_config_annotations: &["org.systemd.property."],
     }
 }
 

@@ -22,6 +22,7 @@ impl HostFacts {
         Ok(Self {
             last_capability: LAST_CAPABILITY,
             own_cgroup: if own_cgroup_matters { own_cgroup()? } else { String::new() },
+            manager_cgroup: String::new(),
             kcore: fs::exists("/proc/kcore").unwrap_or(false),
         })
     }

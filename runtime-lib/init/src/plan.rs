@@ -432,6 +432,8 @@ pub enum Message {
     HooksDone = b'h',
     /// Creator: the process that was reborn is known.
     Adopted = b'a',
+    /// Creator: what only it can do to a new process is done: it is in its cgroup.
+    Admitted = b'd',
     /// Init: nothing but `start` and execve is left.
     Ready = b'r',
     /// Creator: go.

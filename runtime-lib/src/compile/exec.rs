@@ -144,6 +144,7 @@ pub(crate) fn compile(
         out.host("linux.namespaces", HostOp::Adopt);
     }
     Ok(Plan {
+        unit: None,
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         rootfs: config.rootfs.clone(),

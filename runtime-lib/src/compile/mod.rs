@@ -23,6 +23,8 @@ mod streams;
 mod sysctl;
 #[cfg(test)]
 mod tests;
+pub(crate) mod unit;
+mod variant;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, Process, Spec};
 use orlop_init::plan::{Message, Op};
 
+use crate::cgroup::systemd::Bus;
 use crate::error::{Error, Field, Result};
 use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
 
@@ -56,6 +59,8 @@ pub(crate) struct Request {
     pub(crate) null_streams: u8,
     /// There is a socket for the terminal's master.
     pub(crate) console_socket: bool,
+    /// The systemd that makes the cgroup; without one, the runtime makes it itself.
+    pub(crate) systemd: Option<Bus>,
     /// The process joins a container that is there, rather than to become one.
     pub(crate) joins: bool,
     /// ... and that container has a pid namespace.
@@ -69,6 +74,9 @@ pub(crate) struct HostFacts {
     pub(crate) last_capability: u8,
     /// The runtime's own cgroup, as `/user.slice/x`.
     pub(crate) own_cgroup: String,
+    /// The cgroup of the user's systemd that makes the container's, as
+    /// `/user.slice/user-1000.slice/user@1000.service`; empty for the system's.
+    pub(crate) manager_cgroup: String,
     /// `/proc/kcore` is there.
     pub(crate) kcore: bool,
 }
@@ -78,6 +86,7 @@ type Section = fn(&Config<'_>, &mut Columns) -> Result<()>;
 
 /// What the init does, in this order.
 const CHILD: &[Section] = &[
+    unit::await_admission,
     namespaces::join,
     namespaces::unshare_network,
     namespaces::unshare_cgroup,
@@ -126,8 +135,15 @@ const CHILD: &[Section] = &[
 
 /// What the creator does meanwhile, in this order. All of it is done before the program starts:
 /// the creator releases the init, or returns from `create`, only after this and [`Message::Ready`].
-const HOST: &[Section] =
-    &[cgroup::limits, process::oom_score, streams::owner, hooks::runtime, namespaces::adopt];
+const HOST: &[Section] = &[
+    unit::admit,
+    cgroup::limits,
+    unit::owner,
+    process::oom_score,
+    streams::owner,
+    hooks::runtime,
+    namespaces::adopt,
+];
 
 /// Decides everything that creating a container will do.
 ///
@@ -142,6 +158,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         section(&config, &mut out)?;
     }
     seccomp::check(&out)?;
+    let unit = unit::unit(&config)?;
     Ok(Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -151,7 +168,11 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         slots: out.slots,
         child: out.child,
         host: out.host,
-        cgroup: cgroup::path(&config)?,
+        cgroup: match &unit {
+            Some(Step { op, field }) => Step { op: op.cgroup.clone(), field: field.clone() },
+            None => cgroup::path(&config)?,
+        },
+        unit,
         poststart: hooks::poststart(&config)?,
         poststop: hooks::poststop(&config)?,
         annotations: annotations(spec),

@@ -70,7 +70,7 @@ impl<'a> Namespaces<'a> {
         self.find(kind).is_some()
     }
 
-    fn is_new(&self, kind: LinuxNamespaceType) -> bool {
+    pub(super) fn is_new(&self, kind: LinuxNamespaceType) -> bool {
         self.find(kind).is_some_and(|namespace| namespace.path.is_none())
     }
 

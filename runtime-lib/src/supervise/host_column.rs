@@ -50,6 +50,7 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
         // All at once, before: a write may depend on a later one.
         HostOp::CgroupWrite(_) => Ok(()),
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
+        HostOp::CgroupOwner { uid } => target.cgroup.give_to(*uid),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
         HostOp::Adopt => target.init.adopt(plan),

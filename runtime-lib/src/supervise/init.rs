@@ -23,8 +23,8 @@ use crate::sys::{Spawn, SpawnError, spawn};
 pub(crate) struct Launch<'a> {
     /// An installed init to execute instead of the embedded one.
     pub(crate) init_file: Option<&'a Path>,
-    /// The cgroup that the init is born into.
-    pub(crate) cgroup: BorrowedFd<'a>,
+    /// The cgroup that the init is born into; `None` for the caller's.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// The file of the shared page.
     pub(crate) progress: File,
     /// The fifo that releases the container; without it, [`Init::start`] does.

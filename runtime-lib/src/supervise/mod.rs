@@ -6,6 +6,7 @@ mod host_column;
 mod image;
 mod init;
 mod report;
+pub(crate) mod unit;
 
 pub(crate) use hooks::{HookState, run_hook};
 pub(crate) use host_column::{Target, execute};

@@ -20,8 +20,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub(crate) struct Spawn<'a> {
     /// `CLONE_NEW*`.
     pub(crate) namespaces: u32,
-    /// Directory of the cgroup that it is born into.
-    pub(crate) cgroup: BorrowedFd<'a>,
+    /// Directory of the cgroup that it is born into; `None` for the caller's.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// The program: a file that may be executed.
     pub(crate) image: BorrowedFd<'a>,
     /// argv.
@@ -86,12 +86,13 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<(i32, OwnedFd), SpawnError> {
         | libc::CLONE_VFORK as u64
         | libc::CLONE_PIDFD as u64
         | CLONE_CLEAR_SIGHAND
-        | CLONE_INTO_CGROUP;
+        | if spawn.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     args.stack = stack.as_mut_ptr() as u64;
     args.stack_size = STACK as u64;
-    args.cgroup = u64::try_from(spawn.cgroup.as_raw_fd()).unwrap_or(u64::MAX);
+    let cgroup = spawn.cgroup.map_or(0, |cgroup| cgroup.as_raw_fd());
+    args.cgroup = u64::try_from(cgroup).unwrap_or(u64::MAX);
     // SAFETY: `args` names a stack of our own that nothing else uses and that outlives the child's
     // use of it, as CLONE_VFORK returns only after its exec or exit; `child` likewise. The child
     // runs `run_child`, which never returns and touches only `child`. CLONE_CLEAR_SIGHAND keeps
