@@ -95,6 +95,7 @@ mkdir "$cgroup"
 ) &
 unshare=$!
 unset ORLOP_SYSTEMD_STAGE
+own=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
 end() {
     kill -KILL "$unshare" 2>/dev/null || true
     wait "$unshare" 2>/dev/null || true
@@ -114,6 +115,8 @@ for _ in $(seq 200); do
     kill -0 "$unshare"
     sleep 0.05
 done
+# Only what has no processes of its own can hand controllers down.
+echo "$unshare" >"$own/cgroup.procs"
 status=0
 # In a scope, as a session would be.
 enter systemd-run --quiet --scope --collect -- "$@" || status=$?

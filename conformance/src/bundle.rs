@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{CGROUP_PARENT, Test};
+use crate::harness::{CGROUP_PARENT, Test, by_systemd};
 use crate::run::{Done, Run};
 use crate::{Container, rootfs, tmp};
 
@@ -20,6 +20,8 @@ pub struct Bundle<'t> {
     pub dir: PathBuf,
     /// What config.json will be.
     pub config: Value,
+    /// Whether systemd makes the cgroup.
+    systemd: bool,
     used: Cell<bool>,
 }
 
@@ -83,7 +85,22 @@ impl<'t> Bundle<'t> {
         std::fs::create_dir(&dir).expect("bundle directory");
         rootfs::make(&dir.join("rootfs"));
         let config = default_config(&id);
-        Self { test, id, dir, config, used: Cell::new(false) }
+        let bundle = Self { test, id, dir, config, systemd: false, used: Cell::new(false) };
+        if by_systemd() { bundle.systemd() } else { bundle }
+    }
+
+    /// Has systemd make the cgroup.
+    #[must_use]
+    pub fn systemd(mut self) -> Self {
+        self.systemd = true;
+        let path = format!("{CGROUP_PARENT}.slice:test:{}", self.id);
+        self.set("/linux/cgroupsPath", json!(path))
+    }
+
+    /// The name of the unit, where systemd makes the cgroup.
+    #[must_use]
+    pub fn unit(&self) -> String {
+        format!("test-{}.scope", self.id)
     }
 
     /// The directory of the root filesystem.
@@ -95,6 +112,11 @@ impl<'t> Bundle<'t> {
     /// The directory of the container's cgroup.
     #[must_use]
     pub fn cgroup(&self) -> PathBuf {
+        if self.systemd {
+            let (prefix, _) = CGROUP_PARENT.split_once('-').expect("a name of two parts");
+            let slices = format!("{prefix}.slice/{CGROUP_PARENT}.slice");
+            return PathBuf::from(format!("/sys/fs/cgroup/{slices}/{}", self.unit()));
+        }
         PathBuf::from(format!("/sys/fs/cgroup/{CGROUP_PARENT}/{}", self.id))
     }
 
@@ -185,7 +207,13 @@ impl<'t> Bundle<'t> {
     #[must_use]
     pub fn command(&self, command: &str, flags: &[&str]) -> Run {
         self.write();
-        self.test.command([command, "--bundle"]).arg(&self.dir).args(flags).arg(&self.id)
+        let driver: &[&str] = if self.systemd { &["--systemd-cgroup"] } else { &[] };
+        self.test
+            .command(driver)
+            .args([command, "--bundle"])
+            .arg(&self.dir)
+            .args(flags)
+            .arg(&self.id)
     }
 
     /// Runs the container attached, to its end.
@@ -236,6 +264,15 @@ impl<'t> Bundle<'t> {
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         assert!(!self.cgroup().exists(), "the cgroup {} stayed", self.cgroup().display());
+        if self.systemd {
+            let shown = std::process::Command::new("systemctl")
+                .args(["show", "--property=LoadState,ActiveState", &self.unit()])
+                .output()
+                .expect("systemctl");
+            let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+            let gone = "LoadState=not-found\nActiveState=inactive\n";
+            assert_eq!(shown, gone, "the unit {} stayed", self.unit());
+        }
         let state = self.test.root().join(&self.id);
         assert!(!state.exists(), "the state {} stayed", state.display());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
