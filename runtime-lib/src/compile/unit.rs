@@ -64,7 +64,8 @@ pub(super) fn unit(config: &Config<'_>) -> Result<Option<Step<UnitPlan>>> {
 
 fn names(cgroups_path: Option<&str>, id: &str) -> Result<Names> {
     let Some(path) = cgroups_path.filter(|path| !path.is_empty()) else {
-        let unit = format!("orlop-{id}.scope");
+        // The one character of ids that names of units do not have, as systemd-escape(1) has it.
+        let unit = format!("orlop-{}.scope", id.replace('+', "\\x2b"));
         check_name(&unit)?;
         return Ok(Names { unit, slice: None, name: id.to_owned() });
     };

@@ -46,6 +46,13 @@ fn three_parts_name_a_scope_in_a_slice() {
 }
 
 #[test]
+fn every_id_is_a_name_of_a_unit() {
+    let request = Request { id: "a+b_c.d-e".to_owned(), ..systemd() };
+    let plan = plan_for(&patched(&json!({})), &request).unwrap();
+    assert_eq!(plan.cgroup.op, r"/system.slice/orlop-a\x2bb_c.d-e.scope");
+}
+
+#[test]
 fn other_than_three_parts_are_refused_in_the_words_that_callers_know() {
     for path in ["/docker/12", "a.slice:b", "a.slice:b:c:d", "x"] {
         let error = unit_of(path).unwrap_err();
