@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::harness::{CGROUP_PARENT, Test, by_systemd};
-use crate::run::{Done, Run};
+use crate::run::{Done, Run, wait_for};
+use crate::suite::payload;
 use crate::{Container, rootfs, tmp};
 
 /// A bundle of one test, and the id of the container that it will be.
@@ -83,8 +84,13 @@ impl<'t> Bundle<'t> {
         let id = tmp::unique("c");
         let dir = test.dir().join(&id);
         std::fs::create_dir(&dir).expect("bundle directory");
-        rootfs::make(&dir.join("rootfs"));
-        let config = default_config(&id);
+        let mut config = default_config(&id);
+        if test.has_payload() {
+            payload::rootfs(&dir.join("rootfs"));
+            config["process"]["args"] = json!([payload::PATH]);
+        } else {
+            rootfs::make(&dir.join("rootfs"));
+        }
         let bundle = Self { test, id, dir, config, systemd: false, used: Cell::new(false) };
         if by_systemd() { bundle.systemd() } else { bundle }
     }
@@ -260,18 +266,24 @@ impl<'t> Bundle<'t> {
         Container { bundle: self, pid, output }
     }
 
+    /// systemd forgets a unit soon after it has ended, unless it has failed.
+    #[track_caller]
+    fn wait_for_units_end(&self) {
+        let unit = self.unit();
+        wait_for(&format!("the end of {unit}"), || {
+            let mut command = std::process::Command::new("systemctl");
+            let shown = command.args(["show", "--property=LoadState,ActiveState", &unit]).output();
+            let text = String::from_utf8(shown.expect("systemctl").stdout).expect("UTF-8");
+            text == "LoadState=not-found\nActiveState=inactive\n"
+        });
+    }
+
     /// Fails the test if the runtime left anything of this container.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         assert!(!self.cgroup().exists(), "the cgroup {} stayed", self.cgroup().display());
         if self.systemd {
-            let shown = std::process::Command::new("systemctl")
-                .args(["show", "--property=LoadState,ActiveState", &self.unit()])
-                .output()
-                .expect("systemctl");
-            let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-            let gone = "LoadState=not-found\nActiveState=inactive\n";
-            assert_eq!(shown, gone, "the unit {} stayed", self.unit());
+            self.wait_for_units_end();
         }
         let state = self.test.root().join(&self.id);
         assert!(!state.exists(), "the state {} stayed", state.display());

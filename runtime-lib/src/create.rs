@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use orlop_init::plan::{Message, Op};
+use orlop_init::plan::Op;
 
 use crate::bundle::Bundle;
 use crate::cgroup::systemd::{Bus, Manager, address_of};
@@ -28,6 +28,7 @@ pub struct Builder {
     stdio: Stdio,
     console_socket: Option<OwnedFd>,
     preserve_fds: u32,
+    notify: bool,
     hook_environment: Vec<String>,
     no_pivot: bool,
     no_new_keyring: bool,
@@ -96,6 +97,7 @@ impl Builder {
             stdio: Stdio::default(),
             console_socket: None,
             preserve_fds: 0,
+            notify: false,
             hook_environment: Vec::new(),
             no_pivot: false,
             no_new_keyring: false,
@@ -132,6 +134,15 @@ impl Builder {
     #[must_use]
     pub fn preserve_fds(mut self, count: u32) -> Self {
         self.preserve_fds = count;
+        self
+    }
+
+    /// Gives the program a directory `/run/notify`, and `NOTIFY_SOCKET` in its environment: where
+    /// it tells by sd_notify(3) that it is ready. Whoever starts the container listens there
+    /// ([`Container::notify_socket`]).
+    #[must_use]
+    pub fn notify_directory(mut self, yes: bool) -> Self {
+        self.notify = yes;
         self
     }
 
@@ -188,22 +199,27 @@ impl Builder {
         let process = self.bundle.spec.process().as_ref();
         let terminal = process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
         let console_socket = terminal || self.console_socket.is_some();
-        self.compile(&self.request(Streams::open(&self.stdio)?.null, console_socket))
+        self.compile(&self.request(Streams::open(&self.stdio)?.null, console_socket)?)
     }
 
-    fn request(&self, null_streams: u8, console_socket: bool) -> Request {
-        Request {
+    fn request(&self, null_streams: u8, console_socket: bool) -> Result<Request> {
+        let notify = match self.notify {
+            true => Some(StateDirectory::of(&self.state_root, &self.id)?.notify_directory()?),
+            false => None,
+        };
+        Ok(Request {
             id: self.id.clone(),
             bundle: self.bundle.directory.clone(),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            notify,
             null_streams,
             console_socket,
             systemd: self.cgroup_driver.bus(),
             joins: false,
             joins_pid: false,
-        }
+        })
     }
 
     fn compile(&self, request: &Request) -> Result<Plan> {
@@ -243,7 +259,7 @@ impl Builder {
 
     fn execute(self, release: Release) -> Result<Container> {
         let streams = Streams::open(&self.stdio)?;
-        let request = self.request(streams.null, self.console_socket.is_some());
+        let request = self.request(streams.null, self.console_socket.is_some())?;
         let plan = self.compile(&request)?;
         let hierarchy = Hierarchy::open()?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
@@ -308,6 +324,9 @@ impl Builder {
         release: Release,
     ) -> Result<(OwnedFd, Cgroup), NotAdmitted> {
         let progress = directory.create_progress()?;
+        if self.notify {
+            directory.create_notify()?;
+        }
         let start = match release {
             Release::Fifo => Some(directory.create_fifo()?),
             Release::AtOnce => None,
@@ -338,12 +357,23 @@ impl Builder {
         };
         record.join = join;
         let result = finish(plan, &target, directory, record, release);
-        if result.is_err() {
+        if let Err(error) = result {
+            let killed = init.was_killed();
             init.destroy();
+            let error = if killed { out_of_memory(&cgroup, error) } else { error };
+            return Err(error.into());
         }
-        result?;
         Ok((init.into_pidfd(), cgroup))
     }
+}
+
+/// Why an init was killed, where the cgroup tells: in a new one, nobody else can have been meant.
+fn out_of_memory(cgroup: &Cgroup, error: Error) -> Error {
+    if cgroup.oom_kills().unwrap_or(0) == 0 {
+        return error;
+    }
+    Error::new(ErrorKind::Init, "container init was OOM-killed (memory limit too low?)")
+        .at("linux.resources.memory.limit")
 }
 
 /// Records the intent, then makes the cgroup, unless systemd will. One that is in use is refused
@@ -371,13 +401,12 @@ fn finish(
     record: &mut Record,
     release: Release,
 ) -> Result<()> {
-    execute(plan, target)?;
     for step in &plan.child {
         if let Op::Seccomp { program, .. } = &step.op {
             directory.write_filter(&program.0)?;
         }
     }
-    target.init.wait_for(plan, Message::Ready)?;
+    execute(plan, target)?;
     record.pid = target.init.pid();
     record.cgroup_number = target.cgroup.number()?;
     let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");

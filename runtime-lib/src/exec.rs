@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
-use orlop_init::plan::{Message, progress};
+use orlop_init::plan::progress;
 use rustix::fs::MemfdFlags;
 
 use crate::cgroup::Cgroup;
@@ -115,12 +115,11 @@ impl<'a> ExecBuilder<'a> {
             null_streams: streams.null,
             hook_environment: &[],
         };
-        let result = supervise::execute(&plan, &target)
-            .and_then(|()| init.wait_for(&plan, Message::Ready))
-            .and_then(|()| init.start(&plan));
+        let result = supervise::execute(&plan, &target).and_then(|()| init.start(&plan));
         if let Err(error) = result {
+            let out_of_memory = init.was_killed() && cgroup.oom_kills().unwrap_or(0) > 0;
             init.destroy();
-            return Err(error);
+            return Err(if out_of_memory { error.hint("(possibly OOM-killed)") } else { error });
         }
         Ok(Exec { pid: init.pid(), pidfd: init.into_pidfd(), ended: None })
     }
@@ -152,6 +151,7 @@ impl<'a> ExecBuilder<'a> {
             no_pivot: join.no_pivot,
             no_new_keyring: join.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            notify: None,
             null_streams,
             console_socket: self.console_socket.is_some(),
             systemd: None,

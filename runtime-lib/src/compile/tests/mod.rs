@@ -1,6 +1,7 @@
 //! Plans as texts, broken configurations, and the proof that no field is passed over.
 
 mod broken;
+mod broken_later;
 mod fields;
 mod golden;
 
@@ -19,6 +20,7 @@ pub(super) fn request() -> Request {
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        notify: None,
         null_streams: 0,
         console_socket: false,
         systemd: None,
@@ -33,6 +35,8 @@ fn facts() -> HostFacts {
         own_cgroup: "/user.slice/session".to_owned(),
         manager_cgroup: String::new(),
         kcore: true,
+        apparmor: true,
+        selinux: true,
     }
 }
 
