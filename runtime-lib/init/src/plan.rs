@@ -554,6 +554,8 @@ pub enum Message {
     Adopted = b'a',
     /// Creator: what only it can do to a process in a user namespace is done, its id maps first.
     Admitted = b'd',
+    /// Creator: the process is in the cgroup that systemd has made.
+    InUnit = b'u',
     /// Init: nothing but `start` and execve is left.
     Ready = b'r',
     /// Creator: go.

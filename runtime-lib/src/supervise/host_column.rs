@@ -66,6 +66,7 @@ fn run(
         // With the first of them.
         HostOp::CgroupWrite(_) => Ok(()),
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
+        HostOp::CgroupOwner { uid } => target.cgroup.give_to(*uid),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
         HostOp::IdMaps(maps) => id_maps::write(target.init.pid(), maps),
