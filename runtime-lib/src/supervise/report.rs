@@ -240,7 +240,9 @@ fn what(op: &Op<Bytes>) -> String {
             let policy = crate::compile::memory_policy_text(*mode, &nodes.0);
             format!("cannot set the memory policy {policy}")
         }
-        Op::SessionKeyring { name } => format!("cannot join the session keyring {}", quoted(name)),
+        Op::SessionKeyring { name, .. } => {
+            format!("cannot join the session keyring {}", quoted(name))
+        }
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
         Op::HostPropagation { .. } => "cannot set the propagation of the host's mounts".to_owned(),
         Op::OpenRoot { path, .. } => format!("invalid rootfs: {}", quoted(path)),
