@@ -17,12 +17,14 @@
 pub mod agent;
 pub mod bench;
 pub mod bundle;
+pub mod cases;
 pub mod console;
 pub mod container;
 pub mod harness;
 pub mod proc;
 pub mod rootfs;
 pub mod run;
+pub mod suite;
 pub mod tmp;
 pub mod traces;
 

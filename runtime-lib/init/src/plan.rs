@@ -37,6 +37,8 @@ pub struct Header<B> {
     pub strings: u32,
     /// How many descriptors from 3 on the program inherits; all others named here are above.
     pub preserve_fds: u32,
+    /// The init waits for [`Message::Admitted`], and stays open to its creator's hands until then.
+    pub admission: bool,
 }
 
 /// Attributes of a mount: `MOUNT_ATTR_*` of mount_setattr(2).
@@ -46,6 +48,9 @@ pub struct Attributes {
     pub set: u64,
     /// Attributes to clear.
     pub clear: u64,
+    /// Those of `clear` that nobody named: they stay where they are locked, as a user namespace
+    /// finds them on the mounts of its parent (mount_namespaces(7)).
+    pub yielding: u64,
 }
 
 impl Attributes {
@@ -54,6 +59,15 @@ impl Attributes {
     pub const fn is_empty(self) -> bool {
         self.set == 0 && self.clear == 0
     }
+}
+
+/// Other ids of a mount's files than the filesystem has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// Slot of the user namespace whose maps these are.
+    pub slot: u16,
+    /// For the whole tree.
+    pub tree: bool,
 }
 
 /// A bind mount.
@@ -69,6 +83,8 @@ pub struct Bind<B> {
     pub attributes: Attributes,
     /// For the whole tree (`rro` and its kind).
     pub tree_attributes: Attributes,
+    /// Its ids, where they are not those of the source.
+    pub map: Option<IdMap>,
     /// Changes of propagation in order, a byte each: see [`propagation`].
     pub propagation: B,
 }
@@ -87,6 +103,8 @@ pub struct Filesystem<B> {
     pub options: B,
     /// `MOUNT_ATTR_*` to set.
     pub attributes: u64,
+    /// Its ids, where they are not those of the filesystem.
+    pub map: Option<IdMap>,
     /// Changes of propagation in order, a byte each: see [`propagation`].
     pub propagation: B,
     /// What is special about it.
@@ -258,6 +276,21 @@ pub enum Op<B> {
     Unshare {
         /// `CLONE_NEW*` flags.
         flags: u32,
+    },
+    /// The maps of the joined user namespace must be these.
+    CheckIdMaps {
+        /// First id inside, first id outside, count: little-endian u32 each.
+        uids: B,
+        /// The same of groups.
+        gids: B,
+    },
+    /// Becomes the user that sets the container up, in a user namespace: its root, or these where
+    /// it has none.
+    NamespaceUser {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
     },
     /// Opens the host's procfs, for [`Op::Attribute`]: before anything of a container is joined.
     OpenProcfs,
@@ -522,6 +555,8 @@ pub enum Message {
     ListenerTaken = b't',
     /// Creator: the process that was reborn is known.
     Adopted = b'a',
+    /// Creator: what only it can do to a process in a user namespace is done, its id maps first.
+    Admitted = b'd',
     /// Init: nothing but `start` and execve is left.
     Ready = b'r',
     /// Creator: go.
@@ -554,6 +589,8 @@ steps! {
     Decode,
     /// Opening the source of a bind mount.
     OpenSource,
+    /// Having the creator open the source of a bind mount, or the root.
+    AskForSource,
     /// Looking a path up in the container's root.
     OpenTarget,
     /// Creating a mountpoint or a parent directory.
@@ -568,6 +605,8 @@ steps! {
     CreateMount,
     /// mount_setattr(2) of attributes.
     SetAttributes,
+    /// mount_setattr(2) of id maps.
+    MapIds,
     /// mount_setattr(2) of propagation.
     SetPropagation,
     /// move_mount(2).
@@ -582,6 +621,12 @@ steps! {
     Write,
     /// An object that is there is not what it must be.
     WrongObject,
+    /// The group.
+    SetGroup,
+    /// Reading the id maps of the user namespace.
+    ReadMaps,
+    /// The id maps are others than those of config.json.
+    OtherMaps,
     /// Changing an owner.
     Chown,
     /// Changing a mode.
@@ -594,7 +639,7 @@ steps! {
     HookStatus,
     /// The hook was killed by a signal; errno holds it.
     HookSignal,
-    /// The hook ran past its timeout.
+    /// The hook ran past its timeout; errno holds it in seconds.
     HookTimeout,
     /// Opening `/dev/ptmx` of the container.
     OpenPty,
@@ -646,6 +691,11 @@ pub const NEW_LISTENER: u32 = 1 << 3;
 /// First byte of the message in which the init tells the number of the descriptor that is its
 /// filter's listener: a little-endian u32 follows.
 pub const LISTENER: u8 = b'l';
+
+/// First byte of the message in which the init asks for what it may not open itself: the source of
+/// a bind mount, or the root. The index of the operation follows, a little-endian u32. The answer is
+/// this byte with a descriptor, or with an errno, a little-endian i32.
+pub const SOURCE: u8 = b'o';
 
 /// The shared page in which the init tells where it is: byte offsets of little-endian u32s.
 ///

@@ -7,9 +7,10 @@ use oci_spec::runtime::{
 use orlop_init::plan::Op;
 use serde::{Deserialize, Serialize};
 
+use super::ids::{IdMaps, UserNamespace};
 use super::{
-    Columns, Config, HostFacts, Request, Section, capabilities, check, labels, process, schedule,
-    streams,
+    Columns, Config, HostFacts, Rdt, Request, Section, capabilities, check, labels, namespaces,
+    process, schedule, streams,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Agent, Bytes, HostOp, Plan, Slot, Step};
@@ -25,6 +26,9 @@ pub(crate) struct Join {
     pub(crate) personality: Option<LinuxPersonality>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory_policy: Option<LinuxMemoryPolicy>,
+    /// The group of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<Rdt>,
     /// `SECCOMP_FILTER_FLAG_*` of the filter that is kept beside.
     pub(crate) seccomp_flags: Option<u32>,
     /// Who answers for it.
@@ -39,6 +43,11 @@ impl Join {
     /// Whether the container has a pid namespace, new or joined.
     pub(crate) fn has_pid_namespace(&self) -> bool {
         self.namespaces & LinuxNamespaceType::Pid as u32 != 0
+    }
+
+    /// Whether it has a user namespace, new or joined.
+    pub(crate) fn has_user_namespace(&self) -> bool {
+        self.namespaces & LinuxNamespaceType::User as u32 != 0
     }
 
     /// Of a container that is about to be created.
@@ -56,6 +65,7 @@ impl Join {
             process,
             personality: linux.and_then(|linux| linux.personality().clone()),
             memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
+            rdt: plan.rdt().cloned(),
             seccomp_flags,
             seccomp_agent: plan.host.iter().find_map(|step| match &step.op {
                 HostOp::CallAgent(agent) => Some(agent.clone()),
@@ -135,13 +145,20 @@ const AS_USER: &[Section] = &[
 ];
 
 /// What the creator does meanwhile.
-const HOST: &[Section] = &[streams::owner, super::seccomp::meet];
+const HOST: &[Section] = &[
+    process::oom_score_of_admitted,
+    process::hard_limits,
+    namespaces::admit,
+    streams::owner,
+    super::seccomp::meet,
+];
 
 /// ... and when the init is ready.
 /// (The OOM score only now, as it is the reborn process's.)
 const AT_LAST: &[Section] = &[process::oom_score, super::await_ready, schedule::by_creator];
 
-/// Decides everything that running a process in a container will do.
+/// Decides everything that running a process in a container will do. `maps` are those of the
+/// container's user namespace, if it has one.
 ///
 /// # Errors
 /// A field of `process` that is wrong, or that this version cannot honour.
@@ -149,17 +166,22 @@ pub(crate) fn compile(
     join: &Join,
     process: &Process,
     filter: Option<Filter>,
+    maps: Option<IdMaps>,
     request: &Request,
     facts: &HostFacts,
 ) -> Result<Plan> {
     let spec = synthetic_spec(join, join.complete(process))?;
     let mut config = Config::new(&spec, request, facts)?;
     config.dev_is_bound = join.dev_is_bound;
+    if let Some(maps) = maps {
+        config.user = UserNamespace::Joined(Some(maps));
+    }
     let mut out = Columns::default();
     check::process(config.process, &mut out)?;
+    namespaces::admission(&config, &mut out)?;
     labels::open_procfs(&config, &mut out)?;
     schedule::first_affinity(&config, &mut out)?;
-    enter(join, &mut out)?;
+    enter(join, &config, &mut out)?;
     run(CHILD, &config, &mut out)?;
     let filter = join.seccomp_flags.zip(filter);
     out.filter = filter.map(|(flags, program)| seccomp::Filter::from_bytes(&program, flags));
@@ -183,6 +205,9 @@ pub(crate) fn compile(
     super::ready(&config, &mut out)?;
     process::exec(&config, &mut out)?;
     run(HOST, &config, &mut out)?;
+    if let Some(rdt) = &join.rdt {
+        out.host("linux.intelRdt", HostOp::JoinRdt(rdt.clone()));
+    }
     run(AT_LAST, &config, &mut out)?;
     Ok(Plan {
         id: request.id.clone(),
@@ -190,6 +215,7 @@ pub(crate) fn compile(
         rootfs: config.rootfs.clone(),
         clone_flags: 0,
         own_pid_namespace: false,
+        joins: Vec::new(),
         slots: out.slots,
         child: out.child,
         host: out.host,
@@ -216,12 +242,15 @@ fn load(loaded: &mut bool, out: &mut Columns) {
 }
 
 /// Joins the container's namespaces, all with one call, and finds its root.
-fn enter(join: &Join, out: &mut Columns) -> Result<()> {
+fn enter(join: &Join, config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let flags = join.namespaces;
     let root = if join.no_pivot { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
     if flags != 0 {
         let slot = out.slot("linux.namespaces", Slot::Container)?;
         out.child("linux.namespaces", Op::JoinNamespace { slot, flag: flags });
+    }
+    if config.user.is_some() {
+        namespaces::setter(config, out);
     }
     if let Some(slot) = root {
         out.child("root.path", Op::Chroot { slot });

@@ -130,10 +130,12 @@ pub(super) fn after_hooks(config: &Config<'_>, out: &mut Columns) -> Result<()> 
 /// answer. So where the filter is loaded before the process is reborn, its listener is taken at once,
 /// the agent called when the new pid is known, and [`check_agent`] has seen to it that nothing in
 /// between needs an answer.
-pub(super) fn meet(_config: &Config<'_>, out: &mut Columns) -> Result<()> {
+pub(super) fn meet(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let place = |wanted: fn(&Op<Bytes>) -> bool| out.child.iter().position(|step| wanted(&step.op));
     let listener = place(|op| matches!(op, Op::Seccomp { flags, .. } if flags & NEW_LISTENER != 0));
     let rebirth = place(|op| matches!(op, Op::Reborn { .. }));
+    // One as the first process of a pid namespace is over long before.
+    let rebirth = rebirth.filter(|_| namespaces::is_reborn(config));
     let field = rebirth.and_then(|place| out.child.get(place)).map(|step| step.field.clone());
     let field = field.unwrap_or_else(|| LISTENER.into());
     let call = out.agent.clone().map(HostOp::CallAgent);

@@ -4,9 +4,14 @@
 mod agent;
 pub(crate) mod hooks;
 mod host_column;
+mod id_maps;
 mod image;
 mod init;
+mod mount_ids;
+mod net_devices;
+mod netlink;
 mod report;
+mod sources;
 
 pub(crate) use hooks::{HookState, run_hook};
 pub(crate) use host_column::{Target, execute};
