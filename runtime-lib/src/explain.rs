@@ -377,7 +377,10 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             ("time-namespace", if lines.is_empty() { "no offsets".to_owned() } else { lines })
         }
         Op::Affinity { cpus, tolerant } => ("affinity", affinity(cpus, *tolerant)),
-        Op::SessionKeyring { name } => ("session-keyring", show(name)),
+        Op::SessionKeyring { name, permissions: 0 } => ("session-keyring", show(name)),
+        Op::SessionKeyring { name, permissions } => {
+            ("session-keyring", format!("{} permissions {permissions:08x}", show(name)))
+        }
         Op::LoopbackUp => ("loopback-up", "lo".to_owned()),
         Op::HostPropagation { change } => {
             ("host-propagation", propagation_name(*change).to_owned())

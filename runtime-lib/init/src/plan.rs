@@ -330,10 +330,13 @@ pub enum Op<B> {
         /// Bit n for node n, in little-endian 64-bit words; may be empty.
         nodes: B,
     },
-    /// A new session keyring of this name (keyctl(2)); a kernel without keyrings is fine.
+    /// The session keyring of this name, new where there is none (keyctl(2)); a kernel without
+    /// keyrings is fine.
     SessionKeyring {
         /// `_ses.ID`.
         name: B,
+        /// What others may do with a new one, as `KEYCTL_SETPERM` takes it; 0 where it is another's.
+        permissions: u32,
     },
     /// Sets `lo` up in a new network namespace.
     LoopbackUp,

@@ -351,13 +351,20 @@ pub(crate) fn set_mempolicy(mode: u32, nodes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`.
-pub(crate) fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
+/// keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`: the keyring's number.
+pub(crate) fn join_session_keyring(name: &CStr) -> Result<usize, Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
     // SAFETY: the name is NUL-terminated and lives across the call.
     check(unsafe {
         syscall5(nr::KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr() as usize, 0, 0, 0)
-    })?;
+    })
+}
+
+/// keyctl(2), `KEYCTL_SETPERM`.
+pub(crate) fn set_key_permissions(key: usize, permissions: u32) -> Result<(), Errno> {
+    const KEYCTL_SETPERM: usize = 5;
+    // SAFETY: no memory is involved.
+    check(unsafe { syscall5(nr::KEYCTL, KEYCTL_SETPERM, key, permissions as usize, 0, 0) })?;
     Ok(())
 }
 
