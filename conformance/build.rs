@@ -10,7 +10,7 @@ fn main() {
     let program = Path::new(&std::env::var_os("OUT_DIR").unwrap()).join("probe");
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let mut command = Command::new(compiler);
-    command.args(["-O1", "-static", "-Wall", "-o"]).arg(&program).arg("probe.c");
+    command.args(["-O1", "-static", "-pthread", "-Wall", "-o"]).arg(&program).arg("probe.c");
     let built = command.status().is_ok_and(|status| status.success());
     // Tests that need it say so themselves where it is missing.
     if !built {
