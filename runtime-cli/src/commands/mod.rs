@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -19,6 +20,8 @@ mod update;
 pub(crate) mod version;
 
 use std::ffi::OsStr;
+
+pub(crate) use checkpoint::Missing;
 
 use orlop::Container;
 
@@ -58,6 +61,15 @@ pub(crate) const COMMANDS: &[Command] = &[
     Command { grammar: &state::GRAMMAR, run: state::run },
     Command { grammar: &update::GRAMMAR, run: update::run },
 ];
+
+/// Commands of runc that are not there: understood, and refused.
+pub(crate) const MISSING: &[Missing] =
+    &[Missing(&checkpoint::CHECKPOINT), Missing(&checkpoint::RESTORE)];
+
+/// The missing command of this name.
+pub(crate) fn find_missing(name: &OsStr) -> Option<&'static Missing> {
+    MISSING.iter().find(|missing| missing.grammar().name == name)
+}
 
 /// The command of this name.
 pub(crate) fn find(name: &OsStr) -> Option<&'static Command> {

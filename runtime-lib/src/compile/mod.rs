@@ -149,10 +149,11 @@ const CHILD: &[Section] = &[
 /// the creator releases the init, or returns from `create`, only after this.
 const HOST: &[Section] = &[
     cgroup::limits,
-    process::oom_score,
     streams::owner,
     hooks::runtime,
     namespaces::adopt,
+    // Of the process that it is by now: it may have been reborn before the first one's was written.
+    process::oom_score,
     await_ready,
     schedule::by_creator,
 ];
