@@ -2,8 +2,8 @@
 //!
 //! Engines ask by `checkpoint --help`: as long as it fails, there are no checkpoints.
 
-use crate::args::{Flag, Grammar, Parsed};
-use crate::failure::{Failure, Outcome};
+use crate::args::{Flag, Grammar};
+use crate::failure::Failure;
 
 pub(super) const CHECKPOINT: Grammar = Grammar {
     name: "checkpoint",
