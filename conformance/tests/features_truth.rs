@@ -235,8 +235,8 @@ fn mount_options_that_are_listed_have_their_effect() {
         for target in targets {
             let words = words(&list, target);
             let has = |word: &&str| words.iter().any(|w| w == word);
-            assert!(wanted.iter().all(|word| has(word)), "{name} at {target}: {words:?}");
-            assert!(!unwanted.iter().any(|word| has(word)), "{name} at {target}: {words:?}");
+            assert!(wanted.iter().all(has), "{name} at {target}: {words:?}");
+            assert!(!unwanted.iter().any(has), "{name} at {target}: {words:?}");
         }
     };
     let refused = |name: &str, _: &Shows| {

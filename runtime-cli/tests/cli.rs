@@ -328,7 +328,7 @@ fn features_is_a_document_with_both_versions_and_a_linux_section() {
     assert!(text.ends_with("}\n"));
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value["linux"]["cgroup"]["v2"], true);
-    assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+    assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
 }
 
 #[test]

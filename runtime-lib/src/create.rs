@@ -372,6 +372,7 @@ fn intent(plan: &Plan) -> Record {
         late: Late::of(plan),
         join: None,
         resources: None,
+        rdt: plan.rdt().cloned(),
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use super::{image, report};
+use super::{image, mount_ids, report};
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Bytes, Plan, Slot};
@@ -283,6 +283,9 @@ fn open_slots(
                     |namespace| if *foreign { not_our_own(namespace, path) } else { Ok(namespace) },
                 )
                 .map_err(|error| error.at(step.field.clone()))?,
+            Slot::UserNamespace(maps) => {
+                mount_ids::namespace(maps).map_err(|error| error.at(step.field.clone()))?
+            }
             Slot::Container => duplicate(container.ok_or_else(no_container)?.pidfd)?,
             Slot::ContainerRoot => {
                 let path = format!("/proc/{}/root", container.ok_or_else(no_container)?.pid);
