@@ -88,9 +88,8 @@ pub(crate) fn filesystem(
 ) -> Result<(), Fail> {
     let special = filesystem.special;
     let place = place(init, filesystem)?;
-    let long = |option: &CStr| option.count_bytes() >= FSCONFIG_VALUE_MAX;
-    if filesystem.options.list().any(long) {
-        return mount_with_long_options(init, filesystem, &place);
+    if filesystem.options.list().any(is_for_mount) {
+        return mount_as_before(init, filesystem, &place);
     }
     let context = if special.has(Special::JOINED_PIDS) {
         open_joined_procfs(init.pid_namespace, init.root()?)?
@@ -275,21 +274,36 @@ fn explain(progress: Progress, context: BorrowedFd<'_>) {
     }
 }
 
-/// mount(2), for options that are too long for fsconfig(2) (an overlay's `lowerdir`): onto the
-/// open place, by way of the working directory.
-fn mount_with_long_options(
+/// A flag of the filesystem that fsconfig(2) has no name for.
+const IVERSION: &CStr = c"iversion";
+/// Its flag of mount(2), <linux/mount.h>.
+const MS_I_VERSION: u32 = 1 << 23;
+
+/// Whether fsconfig(2) cannot take an option: it is too long (an overlay's `lowerdir`), or unknown.
+fn is_for_mount(option: &CStr) -> bool {
+    option.count_bytes() >= FSCONFIG_VALUE_MAX || option == IVERSION
+}
+
+/// mount(2): onto the open place, by way of the working directory.
+fn mount_as_before(
     init: &mut Init<'_>,
     filesystem: &Filesystem<Str<'_>>,
     place: &Place,
 ) -> Result<(), Fail> {
     // mount(2) copies one page.
     let mut data = paths::Path::default();
-    for (i, option) in filesystem.options.list().enumerate() {
-        data.push(if i == 0 { b"" } else { b"," })?;
+    let mut flags = legacy_flags(filesystem.attributes);
+    let mut separator: &[u8] = b"";
+    for option in filesystem.options.list() {
+        if option == IVERSION {
+            flags |= MountFlags::from_bits_retain(MS_I_VERSION);
+            continue;
+        }
+        data.push(separator)?;
         data.push(option.to_bytes())?;
+        separator = b",";
     }
     rustix::process::fchdir(&place.fd).at(Step::OpenTarget)?;
-    let flags = legacy_flags(filesystem.attributes);
     let source =
         if filesystem.source.0.is_empty() { c"none" } else { filesystem.source.c_str()? };
     rustix::mount::mount(source, c".", filesystem.fstype.c_str()?, flags, data.c_str()?)
