@@ -1,9 +1,13 @@
 //! The cases: one file for each section, one line of a table or one small function for each case.
 
 mod capabilities;
+mod devices;
+mod hooks;
 mod lifecycle;
 mod mount_options;
+mod mounts;
 mod namespaces;
+mod paths;
 mod process;
 mod rlimits;
 mod seccomp;
@@ -41,7 +45,11 @@ pub fn all() -> Vec<Case> {
         rlimits::add,
         capabilities::add,
         namespaces::add,
+        mounts::add,
         mount_options::add,
+        devices::add,
+        paths::add,
+        hooks::add,
         seccomp::add,
     ] {
         add(&mut list);
