@@ -36,7 +36,8 @@ fn device(t: &Test, value: Value) -> Bundle<'_> {
         return b;
     }
     let kind = if kind == "u" { json!("c") } else { kind };
-    let rule = json!({"allow": true, "type": kind, "major": major, "minor": minor, "access": "rwm"});
+    let rule =
+        json!({"allow": true, "type": kind, "major": major, "minor": minor, "access": "rwm"});
     b.push("/linux/resources/devices", rule)
 }
 
@@ -53,7 +54,10 @@ pub(super) fn add(list: &mut Vec<Case>) {
     }
     for (path, target) in LINKS {
         s.case(format!("{path} is a link to {target}"), move |t| {
-            assert_eq!(t.bundle().act(&format!("readlink {path}")).text().trim_start_matches("/dev/"), target);
+            assert_eq!(
+                t.bundle().act(&format!("readlink {path}")).text().trim_start_matches("/dev/"),
+                target
+            );
         })
         .at("runtime-linux.md#dev-symbolic-links");
     }
@@ -72,7 +76,10 @@ fn use_of_defaults(s: &mut Section<'_>) {
     });
     s.case("/dev has nothing that the config does not ask for", |t| {
         let names = t.bundle().act("ls /dev");
-        let known = ["console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"];
+        let known = [
+            "console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm",
+            "stderr", "stdin", "stdout", "tty", "urandom", "zero",
+        ];
         let names = names.ok().as_array().unwrap().clone();
         let others: Vec<_> =
             names.iter().filter(|n| !known.contains(&n.as_str().unwrap())).collect();
@@ -82,7 +89,9 @@ fn use_of_defaults(s: &mut Section<'_>) {
 
 fn configured(s: &mut Section<'_>) {
     s.section_at("config-linux.md#devices");
-    for (what, kind, want) in [("character", "c", "char"), ("unbuffered character", "u", "char"), ("block", "b", "block")] {
+    for (what, kind, want) in
+        [("character", "c", "char"), ("unbuffered character", "u", "char"), ("block", "b", "block")]
+    {
         s.case(format!("{what} device of the config is made"), move |t| {
             let value = json!({"path": "/dev/one", "type": kind, "major": 10, "minor": 229, "fileMode": 0o640, "uid": 7, "gid": 8});
             let stat = device(t, value).act("stat /dev/one");
@@ -93,7 +102,8 @@ fn configured(s: &mut Section<'_>) {
         .needs(MKNOD);
     }
     s.case("named pipe of the config is made", |t| {
-        let value = json!({"path": "/dev/pipe", "type": "p", "fileMode": 0o600, "uid": 0, "gid": 0});
+        let value =
+            json!({"path": "/dev/pipe", "type": "p", "fileMode": 0o600, "uid": 0, "gid": 0});
         assert_eq!(device(t, value).act("stat /dev/pipe").ok()["kind"], "fifo");
     });
     for mode in [0o600, 0o666, 0o777, 0o000] {
@@ -129,10 +139,12 @@ fn configured(s: &mut Section<'_>) {
 fn ruled<'t>(t: &'t Test, rules: &[Value]) -> Bundle<'t> {
     let mut all = vec![json!({"allow": false, "access": "rwm"})];
     all.extend(rules.iter().cloned());
-    t.bundle().capabilities(&["CAP_MKNOD"]).set("/linux/resources/devices", json!(all))
+    t.bundle()
+        .capabilities(&["CAP_MKNOD", "CAP_SYSLOG"])
+        .set("/linux/resources/devices", json!(all))
 }
 
-/// 1:1 is /dev/mem: a device that no default rule lets anyone use. 1:11 is /dev/kmsg.
+/// 1:11 is /dev/kmsg, a device that no default rule lets anyone use and each kernel has; it wants CAP_SYSLOG.
 fn rules(s: &mut Section<'_>) {
     s.section_at(RULES);
     let kmsg = |access: &str| json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": access});
@@ -142,14 +154,20 @@ fn rules(s: &mut Section<'_>) {
         assert_ne!(replies[1].errno, 0, "it can");
     })
     .needs(MKNOD);
-    for (access, read, write) in [("rwm", true, true), ("rm", true, false), ("wm", false, true), ("m", false, false)] {
-        s.case(format!("device that a rule allows {access} can be opened so and not otherwise"), move |t| {
-            let b = ruled(t, &[kmsg(access)]);
-            let replies = b.acts(&["mknod /tmp/kmsg c 1 11", "open /tmp/kmsg r", "open /tmp/kmsg w"]);
-            let _ = replies[0].ok();
-            assert_eq!(replies[1].errno == 0, read, "reading: {:?}", replies[1]);
-            assert_eq!(replies[2].errno == 0, write, "writing: {:?}", replies[2]);
-        })
+    for (access, read, write) in
+        [("rwm", true, true), ("rm", true, false), ("wm", false, true), ("m", false, false)]
+    {
+        s.case(
+            format!("device that a rule allows {access} can be opened so and not otherwise"),
+            move |t| {
+                let b = ruled(t, &[kmsg(access)]);
+                let replies =
+                    b.acts(&["mknod /tmp/kmsg c 1 11", "open /tmp/kmsg r", "open /tmp/kmsg w"]);
+                let _ = replies[0].ok();
+                assert_eq!(replies[1].errno == 0, read, "reading: {:?}", replies[1]);
+                assert_eq!(replies[2].errno == 0, write, "writing: {:?}", replies[2]);
+            },
+        )
         .needs(MKNOD);
     }
     s.case("device that a rule allows without m cannot be made", move |t| {
@@ -180,7 +198,9 @@ fn rules(s: &mut Section<'_>) {
     })
     .needs(MKNOD);
     s.case("default devices can be used though a rule denies all", |t| {
-        let _ = ruled(t, &[]).acts(&["write /dev/null x", "open /dev/zero rw", "open /dev/urandom"])[2].ok();
+        let _ =
+            ruled(t, &[]).acts(&["write /dev/null x", "open /dev/zero rw", "open /dev/urandom"])[2]
+                .ok();
     });
     s.case("device of the config can be used only where a rule allows it", |t| {
         let value = json!({"path": "/dev/one", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666, "uid": 0, "gid": 0});

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::section;
-use crate::run::lossy;
+use crate::run::{lossy, wait_for};
 use crate::suite::{Case, Section, payload};
 use crate::{Bundle, Container, Test, proc};
 
@@ -72,7 +72,8 @@ fn each(s: &mut Section<'_>, kind: &'static str) {
         let b = t.bundle();
         let (inside, outside) = file(&b, kind, "facts");
         let action = format!("save-facts {inside}");
-        let hook = json!({"path": program(t, kind), "args": ["zeroth", action], "env": ["ONLY=this"]});
+        let hook =
+            json!({"path": program(t, kind), "args": ["zeroth", action], "env": ["ONLY=this"]});
         whole_life(b.push(&format!("/hooks/{kind}"), hook));
         let facts: Value = serde_json::from_str(&lossy(&outside)).expect("facts");
         assert_eq!(facts["args"], json!(["zeroth", action]));
@@ -93,8 +94,8 @@ fn each(s: &mut Section<'_>, kind: &'static str) {
         assert!(state["ociVersion"].is_string(), "{state}");
         assert_eq!(state["annotations"]["com.example.key"], "value");
         let want: &[&str] = match kind {
-            "prestart" | "createRuntime" | "createContainer" => &["creating"],
-            // The specification's lifecycle says created; runc says so, too.
+            // The environment is there (step 2), the operation is not over: both words fit.
+            "prestart" | "createRuntime" | "createContainer" => &["creating", "created"],
             "startContainer" => &["created"],
             "poststart" => &["running", "stopped"],
             _ => &["stopped"],
@@ -109,6 +110,7 @@ fn each(s: &mut Section<'_>, kind: &'static str) {
             let b = hooked(b, kind, &[&format!("copy-fd 0 {inside}")]);
             let c = b.create();
             let _ = c.start().ok();
+            wait_for("the hook", || !lossy(&outside).is_empty());
             let state: Value = serde_json::from_str(&lossy(&outside)).expect("a state");
             // Where the container is, its own pid is 1.
             let pids = [json!(c.pid), json!(1)];
@@ -116,20 +118,28 @@ fn each(s: &mut Section<'_>, kind: &'static str) {
         })
         .at("runtime.md#state");
     }
-    s.case(format!("{kind} hook runs in the {} namespaces", if OUTSIDE.contains(&kind) { "runtime's" } else { "container's" }), move |t| {
-        let b = t.bundle().sleeping();
-        let (inside, outside) = file(&b, kind, "ns");
-        let b = hooked(b, kind, &[&format!("save-ns {inside}")]);
-        let c = b.create();
-        let _ = c.start().ok();
-        let own = i32::try_from(std::process::id()).unwrap();
-        let (of_container, of_runtime) = (proc::namespace(c.pid, "uts").unwrap(), proc::namespace(own, "uts").unwrap());
-        if kind == "poststop" {
-            let _ = c.call("delete", &["--force"], &[]).ok();
-        }
-        let want = if OUTSIDE.contains(&kind) { of_runtime } else { of_container };
-        assert_eq!(lossy(&outside), want);
-    });
+    s.case(
+        format!(
+            "{kind} hook runs in the {} namespaces",
+            if OUTSIDE.contains(&kind) { "runtime's" } else { "container's" }
+        ),
+        move |t| {
+            let b = t.bundle().sleeping();
+            let (inside, outside) = file(&b, kind, "ns");
+            let b = hooked(b, kind, &[&format!("save-ns {inside}")]);
+            let c = b.create();
+            let _ = c.start().ok();
+            let own = i32::try_from(std::process::id()).unwrap();
+            let (of_container, of_runtime) =
+                (proc::namespace(c.pid, "uts").unwrap(), proc::namespace(own, "uts").unwrap());
+            if kind == "poststop" {
+                let _ = c.call("delete", &["--force"], &[]).ok();
+            }
+            wait_for("the hook", || !lossy(&outside).is_empty());
+            let want = if OUTSIDE.contains(&kind) { of_runtime } else { of_container };
+            assert_eq!(lossy(&outside), want);
+        },
+    );
 }
 
 fn failures(s: &mut Section<'_>) {
@@ -156,11 +166,14 @@ fn failures(s: &mut Section<'_>) {
         c.bundle.assert_nothing_left();
     });
     for kind in ["createRuntime", "createContainer"] {
-        s.case(format!("create fails where the program of a {kind} hook does not exist"), move |t| {
-            let hook = json!({"path": "/no/such/hook"});
-            let done = t.bundle().push(&format!("/hooks/{kind}"), hook).try_create();
-            assert!(!done.status.success(), "{done}");
-        });
+        s.case(
+            format!("create fails where the program of a {kind} hook does not exist"),
+            move |t| {
+                let hook = json!({"path": "/no/such/hook"});
+                let done = t.bundle().push(&format!("/hooks/{kind}"), hook).try_create();
+                assert!(!done.status.success(), "{done}");
+            },
+        );
     }
     s.case("hook by a relative path is refused", |t| {
         let done = t.bundle().push("/hooks/createRuntime", json!({"path": "hook"})).try_create();
@@ -198,12 +211,13 @@ fn order(s: &mut Section<'_>) {
         std::fs::write(&log, "").unwrap();
         let mut b = b.mount("/log", "none", log.to_str().unwrap(), &["bind"]);
         for kind in KINDS {
-            let path = if kind == "startContainer" { "/log".into() } else { log.display().to_string() };
+            let path =
+                if kind == "startContainer" { "/log".into() } else { log.display().to_string() };
             b = hooked(b, kind, &[&format!("append {path} {kind} ")]);
         }
         let c = b.sleeping().create();
         let _ = c.start().ok();
-        crate::run::wait_for("poststart", || lossy(&log).contains("poststart"));
+        wait_for("poststart", || lossy(&log).contains("poststart"));
         let _ = c.call("delete", &["--force"], &[]).ok();
         let want = "prestart createRuntime createContainer startContainer poststart poststop ";
         assert_eq!(lossy(&log), want);
@@ -236,7 +250,12 @@ fn times(s: &mut Section<'_>) {
         assert_eq!(ran_before(t, "startContainer", |_| ()), "");
     });
     s.case("poststart hook has run when start returns", |t| {
-        assert_eq!(ran_before(t, "poststart", |c| { let _ = c.start().ok(); }), "x");
+        assert_eq!(
+            ran_before(t, "poststart", |c| {
+                let _ = c.start().ok();
+            }),
+            "x"
+        );
     });
     s.case("poststart hook has not run before start", |t| {
         assert_eq!(ran_before(t, "poststart", |_| ()), "");
@@ -253,7 +272,11 @@ fn times(s: &mut Section<'_>) {
         let b = t.bundle();
         let log = t.dir().join("log");
         let path = b.rootfs().join("dev/shm");
-        let b = hooked(b, "createContainer", &[&format!("save-statfs {} {}", log.display(), path.display())]);
+        let b = hooked(
+            b,
+            "createContainer",
+            &[&format!("save-statfs {} {}", log.display(), path.display())],
+        );
         whole_life(b);
         assert_eq!(lossy(&log), "0x1021994", "the type of /dev/shm is not tmpfs");
     });
@@ -261,7 +284,12 @@ fn times(s: &mut Section<'_>) {
 
 fn annotations(list: &mut Vec<Case>) {
     let mut s = section(list, "annotations", "config.md#annotations");
-    for (key, value) in [("a", "b"), ("com.example.empty", ""), ("with space", "ä\n\"quoted\""), ("org.opencontainers.image.ref.name", "x")] {
+    for (key, value) in [
+        ("a", "b"),
+        ("com.example.empty", ""),
+        ("with space", "ä\n\"quoted\""),
+        ("org.opencontainers.image.ref.name", "x"),
+    ] {
         s.case(format!("annotation {key:?} with {value:?} is in the state as it is"), move |t| {
             let b = t.bundle().set("/annotations", json!({key: value})).sleeping();
             assert_eq!(b.create().state()["annotations"], json!({key: value}));
@@ -275,7 +303,8 @@ fn annotations(list: &mut Vec<Case>) {
         assert!(!done.status.success(), "{done}");
     });
     s.case("unknown fields of the config are ignored", |t| {
-        let b = t.bundle().set("/x-unknown", json!({"a": 1})).set("/linux/alsoUnknown", json!(true));
+        let b =
+            t.bundle().set("/x-unknown", json!({"a": 1})).set("/linux/alsoUnknown", json!(true));
         let _ = b.facts();
     })
     .at("config.md#extensibility");

@@ -67,9 +67,11 @@ fn types(s: &mut Section<'_>) {
         }
         std::fs::write(dir.join("lower/file"), "low").unwrap();
         let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+        let (lower, upper, work) = (at("lower"), at("upper"), at("work"));
         let options =
-            format!("lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
-        let b = t.bundle().mount("/mnt", "overlay", "overlay", &[&options]);
+            [format!("lowerdir={lower}"), format!("upperdir={upper}"), format!("workdir={work}")];
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        let b = t.bundle().mount("/mnt", "overlay", "overlay", &options);
         let replies = b.acts(&["read /mnt/file", "create /mnt/new text"]);
         assert_eq!(replies[0].text(), "low");
         assert_eq!(std::fs::read_to_string(dir.join("upper/new")).unwrap(), "text");
@@ -206,13 +208,24 @@ fn root(s: &mut Section<'_>) {
         let b = t.bundle();
         assert!(b.act("find-file secret-of-the-host").ok().is_null());
     });
-    for (value, want) in
-        [("private", ""), ("rprivate", ""), ("slave", "master"), ("rslave", "master"), ("shared", "shared"), ("rshared", "shared"), ("unbindable", "unbindable"), ("runbindable", "unbindable")]
-    {
+    for (value, want) in [
+        ("private", ""),
+        ("rprivate", ""),
+        ("slave", "master"),
+        ("rslave", "master"),
+        ("shared", "shared"),
+        ("rshared", "shared"),
+        ("unbindable", "unbindable"),
+    ] {
         s.case(format!("rootfsPropagation {value} is the root mount's"), move |t| {
-            shared_world();
+            shared_world(t);
             let b = t.bundle().set("/linux/rootfsPropagation", json!(value));
+            let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
             let mount = b.facts().mount("/");
+            assert_eq!(
+                before,
+                std::fs::read_to_string("/proc/self/mountinfo").expect("the host keeps its procfs")
+            );
             let has = mount.propagation.iter().any(|p| p.starts_with(want) && !want.is_empty());
             assert!(has || (want.is_empty() && mount.propagation.is_empty()), "{mount:?}");
         })
@@ -224,7 +237,7 @@ fn root(s: &mut Section<'_>) {
     })
     .at("config-linux.md#rootfs-mount-propagation");
     s.case("runtime does not change the propagation of the host's mounts", |t| {
-        shared_world();
+        shared_world(t);
         let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let c = t.bundle().sleeping().run_detached();
         let after = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -233,11 +246,13 @@ fn root(s: &mut Section<'_>) {
     });
 }
 
-/// A mount namespace of the case's own in which all mounts are shared, as they are on hosts with systemd.
-fn shared_world() {
+/// A mount namespace of the case's own in which all mounts are shared, as they are on hosts with systemd, and the
+/// bundle is on a mount that is not the root.
+fn shared_world(t: &Test) {
     use nix::mount::{MsFlags, mount};
     let none: Option<&str> = None;
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
     mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none).unwrap();
+    mount(Some(t.dir()), t.dir(), none, MsFlags::MS_BIND, none).unwrap();
     mount(none, "/", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).unwrap();
 }

@@ -20,7 +20,8 @@ const MASKED: [&str; 10] = [
     "/proc/scsi",
 ];
 
-const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Settings of the container's own namespaces: the name, a value, and the value as the kernel writes it.
 const SYSCTLS: [(&str, &str, &str); 14] = [
@@ -56,11 +57,17 @@ fn masks<'t>(t: &'t Test, paths: &[&str]) -> Bundle<'t> {
 fn masked(s: &mut Section<'_>) {
     for path in MASKED {
         s.case(format!("{path} is masked where it exists"), move |t| {
-            let replies = masks(t, &[path]).acts(&[&format!("stat {path}"), &format!("ls {path}"), &format!("read {path}")]);
+            let replies = masks(t, &[path]).acts(&[
+                &format!("stat {path}"),
+                &format!("ls {path}"),
+                &format!("read {path}"),
+            ]);
             match replies[0].value["kind"].as_str() {
                 None => replies[0].fails(&[libc::ENOENT]),
                 Some("directory") => assert_eq!(*replies[1].ok(), json!([])),
-                Some(_) => assert!(replies[2].errno != 0 || replies[2].value == "", "{:?}", replies[2]),
+                Some(_) => {
+                    assert!(replies[2].errno != 0 || replies[2].value == "", "{:?}", replies[2])
+                }
             }
         });
     }
@@ -115,13 +122,16 @@ fn readonly(s: &mut Section<'_>) {
     s.case("read-only directory cannot be written, at any depth", |t| {
         let b = t.bundle().file("/data/sub/file", "text", 0o666);
         let b = b.set("/linux/readonlyPaths", json!(["/data"]));
-        for reply in b.acts(&["create /data/x y", "write /data/sub/file z", "unlink /data/sub/file"]) {
+        for reply in
+            b.acts(&["create /data/x y", "write /data/sub/file z", "unlink /data/sub/file"])
+        {
             reply.fails(&[libc::EROFS]);
         }
     });
     s.case("read-only file cannot be written but read", |t| {
         let b = t.bundle().file("/file", "text", 0o666);
-        let replies = b.set("/linux/readonlyPaths", json!(["/file"])).acts(&["write /file z", "read /file"]);
+        let replies =
+            b.set("/linux/readonlyPaths", json!(["/file"])).acts(&["write /file z", "read /file"]);
         replies[0].fails(&[libc::EROFS]);
         assert_eq!(replies[1].text(), "text");
     });
@@ -169,11 +179,16 @@ fn sysctls(s: &mut Section<'_>) {
             assert!(!done.status.success(), "{done}");
         });
     }
-    for (name, kind) in [("net.ipv4.ip_forward", "network"), ("kernel.shmmni", "ipc"), ("fs.mqueue.msg_max", "ipc")] {
-        s.case(format!("{name} without a {kind} namespace of the container's own is refused"), move |t| {
-            let done = with(t, json!({name: same(name)})).without_namespace(kind).try_create();
-            assert!(!done.status.success(), "{done}");
-        });
+    for (name, kind) in
+        [("net.ipv4.ip_forward", "network"), ("kernel.shmmni", "ipc"), ("fs.mqueue.msg_max", "ipc")]
+    {
+        s.case(
+            format!("{name} without a {kind} namespace of the container's own is refused"),
+            move |t| {
+                let done = with(t, json!({name: same(name)})).without_namespace(kind).try_create();
+                assert!(!done.status.success(), "{done}");
+            },
+        );
     }
     s.case("sysctl that does not exist is refused", |t| {
         let done = with(t, json!({"net.ipv4.no_such_thing": "1"})).try_create();
