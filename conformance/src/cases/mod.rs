@@ -1,7 +1,11 @@
 //! The cases: one file for each section, one line of a table or one small function for each case.
 
 mod capabilities;
+mod cgroups;
 mod devices;
+mod errors;
+mod exec;
+mod features;
 mod hooks;
 mod lifecycle;
 mod mount_options;
@@ -11,6 +15,7 @@ mod paths;
 mod process;
 mod rlimits;
 mod seccomp;
+mod terminal;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -51,6 +56,11 @@ pub fn all() -> Vec<Case> {
         paths::add,
         hooks::add,
         seccomp::add,
+        cgroups::add,
+        terminal::add,
+        exec::add,
+        features::add,
+        errors::add,
     ] {
         add(&mut list);
     }
