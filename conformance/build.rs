@@ -1,7 +1,8 @@
-//! Builds what runs inside containers: the suite's payload (crate `orlop-conformance-payload`) and `probe.c` of the tests.
+//! Builds what runs in containers: `probe.c` for the tests, and for the suite the payload (crate
+//! `orlop-conformance-payload`).
 //!
-//! Both are static, as these containers have no libraries. The payload is embedded so that the suite is one file that
-//! runs anywhere. Cargo cannot depend on a binary, so this runs cargo once more, in a target directory of its own.
+//! That is embedded so that the program is one file that runs anywhere, and static so that it needs nothing of a root
+//! filesystem. Cargo cannot depend on a binary, so this runs cargo once more, in a target directory of its own.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -13,19 +14,19 @@ fn main() {
     println!("cargo::rerun-if-changed={}", sources.join("src").display());
     println!("cargo::rerun-if-changed={}", sources.join("Cargo.toml").display());
     let out = PathBuf::from(variable("OUT_DIR"));
+    build_probe(&out.join("probe"));
     let program = build(&sources, &out.join("payload-target"));
     std::fs::copy(&program, out.join("payload"))
         .unwrap_or_else(|error| fail(&format!("cannot copy {}: {error}", program.display())));
-    probe(&out);
 }
 
-fn probe(out: &Path) {
+/// Builds `probe.c`, static, as the tests' containers have no libraries.
+fn build_probe(program: &Path) {
     println!("cargo::rerun-if-changed=probe.c");
     println!("cargo::rerun-if-env-changed=CC");
-    let program = out.join("probe");
     let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
     let mut command = Command::new(compiler);
-    command.args(["-O1", "-static", "-Wall", "-o"]).arg(&program).arg("probe.c");
+    command.args(["-O1", "-static", "-Wall", "-o"]).arg(program).arg("probe.c");
     let built = command.status().is_ok_and(|status| status.success());
     // Tests that need it say so themselves where it is missing.
     if !built {

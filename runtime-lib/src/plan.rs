@@ -6,6 +6,7 @@ use orlop_init::plan::{Message, Op, Scheduling, Special};
 use serde::{Serialize, Serializer};
 
 use crate::cgroup::{CgroupWrite, DeviceProgram};
+use crate::compile::{IdMaps, Rdt};
 use crate::error::{Error, Field, Result};
 
 /// The bytes of a string or blob in an operation of the init.
@@ -71,6 +72,8 @@ pub(crate) enum Slot {
     /// `linux.namespaces[i].path`, opened once; it must be of the type that `flag` (`CLONE_NEW*`) says.
     /// `foreign`: it must not be the runtime's own, since sysctls will be written in it.
     Namespace { path: PathBuf, flag: u32, foreign: bool },
+    /// A user namespace with these maps, in which nobody is: for the ids of mounts.
+    UserNamespace(IdMaps),
     /// The connected console socket.
     ConsoleSocket,
     /// A pidfd of the container's init.
@@ -90,6 +93,12 @@ pub(crate) enum HostOp {
     OomScoreAdj(i32),
     /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
     StdioOwner { uid: u32 },
+    /// Moves a network device into the container's network namespace.
+    MoveNetDevice { name: String, new_name: String },
+    /// Enters a group of resctrl, made where that is asked for.
+    Rdt(Rdt),
+    /// Enters the group that the container is in.
+    JoinRdt(Rdt),
     /// sched_setattr(2) of the init, which is ready.
     Scheduler(Scheduling),
     /// Waits for the init to be reborn, and takes the new process for it.
@@ -163,6 +172,14 @@ impl Plan {
             _ => 0,
         });
         u32::try_from(most.max().unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
+    /// The group of resctrl that it makes or enters.
+    pub(crate) fn rdt(&self) -> Option<&Rdt> {
+        self.host.iter().find_map(|step| match &step.op {
+            HostOp::Rdt(rdt) => Some(rdt),
+            _ => None,
+        })
     }
 
     /// How many mounts turn read-only after everything is in place.

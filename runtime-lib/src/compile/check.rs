@@ -85,8 +85,6 @@ fn linux(linux: &Linux) -> Result<()> {
     refuse(&[
         ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
         ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.mountLabel", filled(linux.mount_label())),
     ])
 }

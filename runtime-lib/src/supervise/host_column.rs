@@ -8,9 +8,11 @@ use rustix::io::Errno;
 
 use super::hooks::{HookState, run_hook};
 use super::init::Init;
+use super::net_devices;
 use crate::cgroup::{Cgroup, CgroupWrite};
 use crate::error::{Error, Result};
 use crate::plan::{HostOp, Plan, Step};
+use crate::rdt::Resctrl;
 
 /// What the operations act on.
 #[derive(Debug)]
@@ -54,6 +56,11 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
         HostOp::Scheduler(new) => crate::sys::sched_setattr(target.init.pid(), new)
             .map_err(|errno| Error::sys("cannot set the scheduler", errno)),
+        HostOp::MoveNetDevice { name, new_name } => {
+            net_devices::move_into(target.init.pid(), name, new_name)
+        }
+        HostOp::Rdt(rdt) => Resctrl::open()?.enter(rdt, target.init.pid()),
+        HostOp::JoinRdt(rdt) => Resctrl::open()?.join(rdt, target.init.pid()),
         HostOp::Adopt => target.init.adopt(plan),
         HostOp::Await(message) => target.init.wait_for(plan, *message),
         HostOp::Notify(message) => target.init.tell(plan, *message),

@@ -5,6 +5,9 @@ pub(crate) mod hooks;
 mod host_column;
 mod image;
 mod init;
+mod mount_ids;
+mod net_devices;
+mod netlink;
 mod report;
 
 pub(crate) use hooks::{HookState, run_hook};
