@@ -63,6 +63,7 @@ pub(crate) fn act(name: &str, rest: &str) -> Reply {
     match name {
         "facts" => Ok(facts::facts()),
         "echo" => Ok(json!(rest)),
+        "watch" => Ok(crate::watch::watch(int(f.at(0)), f.at(1))),
         "exit" => std::process::exit(int(rest)),
         "sleep" => {
             std::thread::sleep(Duration::from_millis(int::<u64>(rest)));

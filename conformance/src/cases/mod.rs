@@ -1,5 +1,6 @@
 //! The cases: one file for each section, one line of a table or one small function for each case.
 
+mod attacks;
 mod capabilities;
 mod cgroups;
 mod devices;
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Case> {
         exec::add,
         features::add,
         errors::add,
+        attacks::add,
     ] {
         add(&mut list);
     }
