@@ -26,7 +26,8 @@ pub(crate) fn watch(seconds: u64, marker: &str) -> Value {
     let mut next = own + 1;
     while Instant::now() < end {
         // Pids come in order: the next few are tried without reading the directory.
-        for pid in next..next + 16 {
+        let first = next;
+        for pid in first..first + 16 {
             if std::fs::symlink_metadata(format!("/proc/{pid}")).is_ok() {
                 seen.insert(pid);
                 look(pid, payload, marker, &mut finds);

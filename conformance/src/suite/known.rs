@@ -167,6 +167,12 @@ pub const KNOWN: &[Known] = &[
     known(
         "crun",
         None,
+        "hostile images: namespace path of * bytes is refused",
+        "runtime.md#create: where a property cannot be applied a new container MUST NOT be created; its cgroup stays even after delete --force",
+    ),
+    known(
+        "crun",
+        None,
         "namespaces: * is refused",
         "runtime.md#create: where a property cannot be applied a new container MUST NOT be created; its cgroup stays even after delete --force",
     ),
@@ -223,6 +229,18 @@ pub const KNOWN: &[Known] = &[
         None,
         "mount options: r*symfollow counts for the mounts below, too",
         "config.md#linux-mount-options: recursive options SHOULD be implemented",
+    ),
+    known(
+        "crun",
+        None,
+        "mount options: filesystem with * is rw",
+        "config.md#linux-mount-options: runtimes MUST implement silent, loud and noiversion; crun hands them to the filesystem",
+    ),
+    known(
+        "crun",
+        None,
+        "hooks: container can be deleted though a poststop hook fails",
+        "runtime.md#lifecycle: where a poststop hook fails the lifecycle continues as if it had succeeded",
     ),
     known(
         "crun",
