@@ -319,7 +319,7 @@ impl Container {
     }
 
     /// A further process in it; `process` is a `process` object of the runtime-spec. What it leaves
-    /// open (capabilities, resource limits) is the container's.
+    /// open (capabilities, resource limits, AppArmor profile, SELinux label) is the container's.
     #[must_use]
     pub fn exec(&self, process: oci_spec::runtime::Process) -> crate::ExecBuilder<'_> {
         crate::ExecBuilder::new(self, process)

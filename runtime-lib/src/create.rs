@@ -293,6 +293,7 @@ impl Builder {
             streams: streams.all(),
             null_streams: streams.null,
             hook_environment: &self.hook_environment,
+            joined: None,
         };
         record.join = join;
         let result = finish(plan, &target, directory, record, release);

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Op, Special};
 
 use super::mount_options::{Options, attr};
-use super::{Columns, Config, clean, idmap, kernel_path, sysctl};
+use super::{Columns, Config, clean, idmap, kernel_path, labels, sysctl};
 use crate::error::{Error, Result};
 use crate::plan::Bytes;
 
@@ -115,7 +115,16 @@ pub(super) fn mounts_and_sysctls(config: &Config<'_>, out: &mut Columns) -> Resu
                 filesystem.special = filesystem.special.with(Special::PROCFS);
             }
         }
+        let unlabelled = match &op {
+            Op::Filesystem(filesystem) if filesystem.fstype.to_text() == "mqueue" => {
+                Some(filesystem.target.clone())
+            }
+            _ => None,
+        };
         out.child(entry.field, op);
+        if let Some(target) = unlabelled {
+            labels::relabel(config, target, out)?;
+        }
         if writable {
             sysctl::emit(config, out)?;
             procfs_wanted = false;
@@ -136,7 +145,7 @@ pub(super) fn notify(config: &Config<'_>, out: &mut Columns) -> Result<()> {
         source: kernel_path(directory, FIELD)?,
         target: kernel_path("/run/notify", FIELD)?,
         recursive: false,
-        attributes: Attributes { set, clear: 0 },
+        attributes: Attributes { set, ..Attributes::default() },
         tree_attributes: Attributes::default(),
         map: None,
         propagation: Bytes::default(),
@@ -166,9 +175,49 @@ fn compile(config: &Config<'_>, entry: &Entry<'_>, out: &mut Columns) -> Result<
         }
     } else if let Some(recursive) = options.bind {
         bind(config, entry, recursive, map, out)
+    } else if entry.fstype() == Some("cgroup2") && shows_hosts_cgroups(config) {
+        cgroup_of_the_host(entry, map)
     } else {
-        filesystem(entry, map)
+        check_ids(config, entry)?;
+        filesystem(config, entry, map)
     }
+}
+
+/// `uid=` and `gid=` are ids of the container's user namespace.
+fn check_ids(config: &Config<'_>, entry: &Entry<'_>) -> Result<()> {
+    let field = format!("{}.options", entry.field);
+    for option in &entry.options.data {
+        let id = |name: &str| option.strip_prefix(name).and_then(|id| id.parse().ok());
+        if let Some(uid) = id("uid=") {
+            config.user.check_user(uid, &field)?;
+        }
+        if let Some(gid) = id("gid=") {
+            config.user.check_group(gid, &field)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a cgroup filesystem would be the host's: mounting that is not for a user namespace.
+fn shows_hosts_cgroups(config: &Config<'_>) -> bool {
+    config.user.is_some() && !config.namespaces.separate(LinuxNamespaceType::Cgroup)
+}
+
+/// The host's tree of cgroups in place of one of the container's own; read-only as a whole if at
+/// all (CVE-2023-25809).
+fn cgroup_of_the_host(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
+    no_data(entry, CGROUP_DATA)?;
+    no_copy_up(entry)?;
+    let set = entry.options.of_new_mount();
+    Ok(Op::Bind(Bind {
+        source: kernel_path("/sys/fs/cgroup", &format!("{}.source", entry.field))?,
+        target: entry.target()?,
+        recursive: true,
+        attributes: Attributes { set: set & !attr::ATIME, ..Attributes::default() },
+        tree_attributes: Attributes { set: set & attr::RDONLY, ..Attributes::default() },
+        map,
+        propagation: Bytes::blob(entry.options.propagation.as_slice()),
+    }))
 }
 
 fn check_target(entry: &Entry<'_>, out: &mut Columns) -> Result<()> {
@@ -218,6 +267,8 @@ fn no_data(entry: &Entry<'_>, text: &str) -> Result<()> {
         None => Ok(()),
     }
 }
+
+const CGROUP_DATA: &str = "a cgroup mount cannot have any filesystem-specific options applied";
 
 const BIND_DATA: &str = "bind mounts cannot have any filesystem-specific options applied";
 
@@ -275,7 +326,7 @@ fn no_copy_up(entry: &Entry<'_>) -> Result<()> {
     Ok(())
 }
 
-fn filesystem(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
+fn filesystem(config: &Config<'_>, entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
     let Some(fstype) = entry.fstype() else {
         return Err(entry.error("type", "is missing, and the mount is no bind mount"));
     };
@@ -286,7 +337,7 @@ fn filesystem(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
     no_copy_up(entry)?;
     if fstype == "cgroup2" {
         // The kernel would apply them to the whole host.
-        no_data(entry, "a cgroup mount cannot have any filesystem-specific options applied")?;
+        no_data(entry, CGROUP_DATA)?;
     }
     let mut attributes = entry.options.of_new_mount();
     let special = special(entry, fstype, attributes);
@@ -295,6 +346,8 @@ fn filesystem(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
         options.push("ro");
     }
     options.extend(&entry.options.data);
+    let label = context(config, entry, fstype)?;
+    options.extend(label.as_deref());
     check_lengths(entry, &options, map)?;
     if special.has(Special::SEAL) {
         attributes &= !attr::RDONLY;
@@ -313,6 +366,20 @@ fn filesystem(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
         propagation: Bytes::blob(entry.options.propagation.as_slice()),
         special,
     }))
+}
+
+/// Filesystems without labels of their own for each mount: the policy labels what is in them.
+const UNLABELLED: [&str; 4] = ["cgroup2", "mqueue", "proc", "sysfs"];
+
+/// `linux.mountLabel` as an option of a filesystem, unless it is given a label of its own.
+fn context(config: &Config<'_>, entry: &Entry<'_>, fstype: &str) -> Result<Option<String>> {
+    let given = entry.options.data.iter().any(|option| option.starts_with("context="));
+    match labels::mount_label(config)? {
+        Some(label) if !given && !UNLABELLED.contains(&fstype) => {
+            Ok(Some(format!("context=\"{label}\"")))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// fsconfig(2) takes values of up to 255 bytes; longer ones go by mount(2), all of them in a page.

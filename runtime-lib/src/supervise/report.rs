@@ -180,6 +180,11 @@ fn text(doing: Doing, errno: i32) -> &'static str {
         }
         Doing::Decode => "the init does not understand the plan",
         Doing::OpenSource => "cannot open the source",
+        Doing::AskForSource => "cannot have the runtime open the source",
+        Doing::SetGroup if errno == libc::EINVAL => "the group is not mapped in the namespace",
+        Doing::SetGroup => "cannot set the group",
+        Doing::ReadMaps => "cannot read its id maps",
+        Doing::OtherMaps => "it has other id maps than config.json",
         Doing::OpenTarget => "cannot look up the destination",
         Doing::CreateTarget => "cannot create the mountpoint",
         Doing::OpenFilesystem => "the kernel does not offer this filesystem here",
@@ -211,6 +216,7 @@ fn text(doing: Doing, errno: i32) -> &'static str {
              container breakout detected"
         }
         Doing::Clone => "cannot create the process in the pid namespace",
+        Doing::Listener => "cannot hand over its listener",
         Doing::CreatorGone => "the runtime is gone",
         Doing::TooLong => "a path is too long",
         _ => "",
@@ -245,6 +251,8 @@ fn what(op: &Op<Bytes>) -> String {
         }
         Op::SessionKeyring { name } => format!("cannot join the session keyring {}", quoted(name)),
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
+        Op::CheckIdMaps { .. } => "cannot join the user namespace".to_owned(),
+        Op::NamespaceUser { .. } => "cannot become a user of the user namespace".to_owned(),
         Op::HostPropagation { .. } => "cannot set the propagation of the host's mounts".to_owned(),
         Op::OpenRoot { path, .. } => format!("invalid rootfs: {}", quoted(path)),
         Op::UseRoot | Op::Chroot { .. } => "cannot enter the container's root".to_owned(),
@@ -253,6 +261,7 @@ fn what(op: &Op<Bytes>) -> String {
             mounting(&filesystem.fstype, &filesystem.target)
         }
         Op::Filesystem(filesystem) => mounting(&filesystem.source, &filesystem.target),
+        Op::Relabel { target, .. } => format!("cannot set the SELinux label of {}", quoted(target)),
         Op::Remount { target, .. } => format!("error remounting {}", quoted(target)),
         Op::Sysctl { path, .. } => format!("cannot set the sysctl {}", quoted(path)),
         Op::Device(device) => format!("cannot create the device {}", quoted(&device.path)),

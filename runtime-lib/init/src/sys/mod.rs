@@ -361,8 +361,9 @@ pub(crate) fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
     Ok(())
 }
 
-/// seccomp(2), `SECCOMP_SET_MODE_FILTER`, with the program's bytes.
-pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
+/// seccomp(2), `SECCOMP_SET_MODE_FILTER`, with the program's bytes: the number of the listener's
+/// descriptor, which is the caller's to own, where the flags ask for one.
+pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<RawFd, Errno> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     #[repr(C)]
     struct Program {
@@ -374,7 +375,7 @@ pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
     // SAFETY: `Program` is struct sock_fprog: the kernel copies `length` instructions of 8 bytes
     // from `filter`, all inside the slice; both live across the call. The kernel takes any
     // alignment.
-    check(unsafe {
+    let number = check(unsafe {
         syscall5(
             nr::SECCOMP,
             SECCOMP_SET_MODE_FILTER,
@@ -384,7 +385,7 @@ pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
             0,
         )
     })?;
-    Ok(())
+    RawFd::try_from(number).map_err(|_| Errno::INVAL)
 }
 
 /// prctl(2) with options that take numbers.

@@ -54,6 +54,25 @@ fn namespaces_new_and_joined() {
 }
 
 #[test]
+fn user_namespaces_new_and_joined() {
+    let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 10},
+        {"containerID": 10, "hostID": 7, "size": 1}]);
+    let linux = json!({
+        "uidMappings": maps, "gidMappings": maps,
+        "namespaces": [{"type": "mount"}, {"type": "user"}, {"type": "pid"}, {"type": "ipc"},
+            {"type": "network", "path": "/run/netns/a"}]
+    });
+    let process = json!({"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}],
+        "oomScoreAdj": 3, "user": {"uid": 1, "gid": 10}});
+    let mounts =
+        json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "noexec"]}]);
+    let mut new = json!({"linux": linux, "process": process, "mounts": mounts});
+    of_patch("user_namespace", &new);
+    new["linux"]["namespaces"][1]["path"] = json!("/proc/7/ns/user");
+    of_patch("user_namespace_joined", &new);
+}
+
+#[test]
 fn root_read_only_and_shared() {
     of_patch(
         "root",
@@ -253,6 +272,26 @@ fn seccomp() {
     of_patch("seccomp-nnp-hooks", &patch(true, json!([{"path": "/hook"}])));
 }
 
+/// The agent before anything can hang on it, and with the pid that stays: in a pid namespace of the
+/// container's own, in a joined one, in a joined one where the agent is asked for clone(2) itself.
+#[test]
+fn seccomp_agents() {
+    let patch = |pid: Value, name: &str| {
+        json!({"process": {"noNewPrivileges": true}, "hooks": {"startContainer": [{"path": "/hook"}]},
+            "linux": {"namespaces": [{"type": "mount"}, pid],
+            "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "flags": [],
+            "listenerPath": "agent.sock", "listenerMetadata": "a b",
+            "syscalls": [{"names": [name], "action": "SCMP_ACT_NOTIFY"}]}}})
+    };
+    of_patch("agent", &patch(json!({"type": "pid"}), "mkdir"));
+    let mut joined = patch(json!({"type": "pid", "path": "/p"}), "mkdir");
+    joined["hooks"] = json!({});
+    of_patch("agent-joined", &joined);
+    let mut joined = patch(json!({"type": "pid", "path": "/p"}), "clone");
+    joined["hooks"] = json!({});
+    of_patch("agent-joined-late", &joined);
+}
+
 /// The handle before the namespaces, the profile after the hooks of the host.
 #[test]
 fn security_modules() {
@@ -261,7 +300,13 @@ fn security_modules() {
         &json!({"process": {"apparmorProfile": "docker-default", "noNewPrivileges": true,
                 "selinuxLabel": "system_u:system_r:container_t:s0:c1,c2"},
             "hooks": {"createContainer": [{"path": "/hook"}], "startContainer": [{"path": "/in"}]},
-            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}]}}),
+            "mounts": [{"destination": "/proc", "type": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "options": ["mode=755"]},
+                {"destination": "/dev/mqueue", "type": "mqueue"},
+                {"destination": "/own", "type": "tmpfs", "options": ["context=\"a:b:c:s0:c1,c2\""]},
+                {"destination": "/bind", "source": "/srv", "options": ["bind"]}],
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}],
+                "mountLabel": "system_u:object_r:container_file_t:s0:c1,c2"}}),
     );
 }
 
