@@ -221,3 +221,25 @@ fn prestart_hook_can_reach_the_network_namespace_by_the_pid() {
     let want = orlop_conformance::proc::namespace(c.pid, "net").unwrap();
     assert_eq!(lossy(&out).trim(), want);
 }
+
+/// The init waits for its hook, which is its child.
+#[test]
+fn init_that_is_killed_is_reported_with_what_it_did_and_what_killed_it() {
+    let Some(t) = Test::begin() else { return };
+    if t.peer() != Peer::Orlop {
+        return;
+    }
+    for (signal, texts) in [
+        ("KILL", &["killed by SIGKILL", "somebody killed it"][..]),
+        ("SYS", &["killed by SIGSYS", "seccomp"]),
+        ("SEGV", &["killed by SIGSEGV"]),
+    ] {
+        let kill = format!("kill -{signal} $PPID; sleep 1");
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", kill]}]);
+        let bundle = t.bundle().without_namespace("pid");
+        let bundle = bundle.set("/hooks", json!({"createContainer": hook}));
+        let done = bundle.run().fails("hooks.createContainer[0]: ");
+        assert!(texts.iter().all(|text| done.stderr.contains(text)), "{done}");
+        bundle.assert_nothing_left();
+    }
+}

@@ -112,3 +112,35 @@ fn devices_stay_denied_beside_other_limits() {
     let done = bundle.sh("mknod /tmp/mem c 1 1 && cat /tmp/mem").run();
     assert!(done.stderr.contains("Operation not permitted"), "{done}");
 }
+
+#[test]
+fn quarter_of_a_mebibyte_is_enough_to_start() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) || t.differs(&[Peer::Runc, Peer::Crun], "take more") {
+        return;
+    }
+    let tight = || limited(&t, "memory", json!({"limit": 262_144})).args(&["/bin/true"]);
+    let _ = tight().run().ok();
+    let c = tight().create();
+    assert_eq!(std::fs::read_to_string(c.bundle.cgroup().join("memory.max")).unwrap(), "262144\n");
+    let _ = c.start().ok();
+}
+
+#[test]
+fn limit_in_which_nothing_starts_is_blamed() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) || t.peer() != Peer::Orlop {
+        return;
+    }
+    let bundle = limited(&t, "memory", json!({"limit": 4096})).args(&["/bin/true"]);
+    let done = bundle.run().fails("killed by SIGKILL");
+    assert!(done.stderr.contains("the cgroup was out of memory"), "{done}");
+    bundle.assert_nothing_left();
+    // What setting up takes beyond its room is the limit's, too.
+    let bundle = limited(&t, "memory", json!({"limit": 1_000_000, "swap": 1_000_000}))
+        .file("/full/file", &"x".repeat(8 << 20), 0o644)
+        .mount("/full", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    let index = bundle.config["mounts"].as_array().unwrap().len() - 1;
+    let done = bundle.run().fails(&format!("mounts[{index}]: "));
+    assert!(done.stderr.contains("the cgroup was out of memory"), "{done}");
+}

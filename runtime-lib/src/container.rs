@@ -293,7 +293,10 @@ impl Container {
         if supervise::executed(&progress)? {
             return Ok(());
         }
-        Err(supervise::exec_failure(&self.record.late, &progress))
+        let error = supervise::exec_failure(&self.record.late, &progress);
+        let cgroup = Cgroup::open(&self.record.cgroup).ok().flatten();
+        let starved = cgroup.as_ref().and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
+        Err(supervise::with_cause(error, starved, cgroup.as_ref()))
     }
 
     /// Runs the poststart hooks; a container with a failed one is killed.

@@ -296,10 +296,12 @@ impl Builder {
         };
         record.join = join;
         let result = finish(plan, &target, directory, record, release);
-        if result.is_err() {
+        if let Err(error) = result {
+            let error = init.with_cause(error, cgroup);
             init.destroy();
+            return Err(error);
         }
-        result.map(|()| init.into_pidfd())
+        Ok(init.into_pidfd())
     }
 }
 

@@ -117,6 +117,7 @@ impl<'a> ExecBuilder<'a> {
         };
         let result = supervise::execute(&plan, &target).and_then(|()| init.start(&plan));
         if let Err(error) = result {
+            let error = init.with_cause(error, &cgroup);
             init.destroy();
             return Err(error);
         }

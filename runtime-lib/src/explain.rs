@@ -436,7 +436,7 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
 /// One line of the creator's column.
 fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
     let (operation, object) = match op {
-        HostOp::CgroupWrite(write) => {
+        HostOp::CgroupWrite(write) | HostOp::LateCgroupWrite(write) => {
             let rest = match &write.if_missing {
                 IfMissing::Skip => ", if it is there".to_owned(),
                 IfMissing::Instead { file, value } => format!(", or {file} = {value}"),

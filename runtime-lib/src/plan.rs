@@ -87,6 +87,8 @@ pub(crate) enum Slot {
 pub(crate) enum HostOp {
     /// A file of the container's cgroup.
     CgroupWrite(CgroupWrite),
+    /// The same, in its turn.
+    LateCgroupWrite(CgroupWrite),
     /// The device program, attached to the container's cgroup.
     DeviceProgram(DeviceProgram),
     /// `/proc/PID/oom_score_adj`.

@@ -1,6 +1,7 @@
 //! `linux.cgroupsPath` and `linux.resources`: the container's cgroup and its limits.
 
 use super::{Columns, Config, cgroup_path, resources};
+use crate::cgroup::CgroupWrite;
 use crate::error::{Error, Result};
 use crate::plan::{HostOp, Step};
 
@@ -18,17 +19,41 @@ pub(super) fn path(config: &Config<'_>) -> Result<Step<String>> {
     Ok(Step { op: cgroup_path::cgroup_path(wanted, id, own)?, field: PATH.into() })
 }
 
-/// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup
-/// that is new.
-pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+/// As much memory as setting a container up may take, in bytes: some 250 KiB with Docker's
+/// configuration; more where there are many mounts.
+const SETUP_ROOM: u64 = 4 << 20;
+
+/// Whether a limit is smaller than what setting the container up takes.
+fn is_tight(write: &CgroupWrite) -> bool {
+    write.file == "memory.max" && write.value.parse().is_ok_and(|bytes: u64| bytes < SETUP_ROOM)
+}
+
+fn plan(config: &Config<'_>) -> Result<resources::ResourcePlan> {
     let resources = config.linux.and_then(|linux| linux.resources().as_ref());
     let devices = config.linux.and_then(|linux| linux.devices().as_deref());
-    let plan = resources::compile(resources, devices)?;
-    for write in plan.limits.writes {
+    resources::compile(resources, devices)
+}
+
+/// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup
+/// that is new. While it is set up, a container has [`SETUP_ROOM`] at least.
+pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let plan = plan(config)?;
+    for mut write in plan.limits.writes {
+        if is_tight(&write) {
+            write.value = SETUP_ROOM.to_string();
+        }
         out.host(write.field.clone(), HostOp::CgroupWrite(write));
     }
     if !plan.devices.allows_everything() {
         out.host("linux.resources.devices", HostOp::DeviceProgram(plan.devices));
+    }
+    Ok(())
+}
+
+/// Limits that are smaller than what setting up takes, when that is done.
+pub(super) fn tight_limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    for write in plan(config)?.limits.writes.into_iter().filter(is_tight) {
+        out.host(write.field.clone(), HostOp::LateCgroupWrite(write));
     }
     Ok(())
 }

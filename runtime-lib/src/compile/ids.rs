@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// As many ranges as the kernel takes (`UID_GID_MAP_MAX_EXTENTS`).
 const MOST_RANGES: usize = 340;
 
+/// It takes a map in one write, of less than a page.
+const MOST_BYTES: usize = 4096;
+
 /// Ids in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdRange {
@@ -52,6 +55,11 @@ impl IdMap {
         }
         map.check_overlaps(field, |range| range.inside)?;
         map.check_overlaps(field, |range| range.outside)?;
+        let bytes = map.to_string().len();
+        if bytes >= MOST_BYTES {
+            let text = format!("{bytes} bytes of text are more than the kernel takes (4095)");
+            return Err(Error::config(field.to_owned(), text));
+        }
         Ok(map)
     }
 

@@ -51,6 +51,7 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
     match op {
         // All at once, before: a write may depend on a later one.
         HostOp::CgroupWrite(_) => Ok(()),
+        HostOp::LateCgroupWrite(write) => target.cgroup.apply(std::slice::from_ref(write)),
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),

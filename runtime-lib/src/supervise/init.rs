@@ -1,6 +1,6 @@
 //! The init as its creator sees it: spawned, talked to, reaped.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::{image, mount_ids, report};
+use crate::cgroup::Cgroup;
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Bytes, Plan, Slot};
@@ -58,6 +59,8 @@ pub(crate) struct Init {
     reborn: OnceCell<Process>,
     control: OwnedFd,
     progress: File,
+    /// It was found to be killed by SIGKILL.
+    killed: Cell<bool>,
 }
 
 impl Init {
@@ -96,7 +99,13 @@ impl Init {
         };
         let (pid, pidfd) = spawn(&child).map_err(|error| spawn_error(error, plan))?;
         let born = Process { pid, pidfd };
-        Ok(Self { born, reborn: OnceCell::new(), control, progress: launch.progress })
+        Ok(Self {
+            born,
+            reborn: OnceCell::new(),
+            control,
+            progress: launch.progress,
+            killed: Cell::new(false),
+        })
     }
 
     fn process(&self) -> &Process {
@@ -186,7 +195,13 @@ impl Init {
     /// What went wrong in an init that has closed its socket.
     fn failure(&self, plan: &Plan) -> Error {
         let ended = reap(&self.process().pidfd).ok().flatten();
+        self.killed.set(ended == Some(ExitStatus::Signaled(libc::SIGKILL)));
         report::failure(plan, &self.progress, ended)
+    }
+
+    /// The error of this init, with what its cgroup says about its end.
+    pub(crate) fn with_cause(&self, error: Error, cgroup: &Cgroup) -> Error {
+        report::with_cause(error, self.killed.get(), Some(cgroup))
     }
 
     /// Kills the init and waits for its end.

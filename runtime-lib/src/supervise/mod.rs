@@ -13,4 +13,4 @@ mod report;
 pub(crate) use hooks::{HookState, run_hook};
 pub(crate) use host_column::{Target, execute};
 pub(crate) use init::{Init, Launch, Running, reap, reap_if_ended};
-pub(crate) use report::{Late, exec_failure, executed};
+pub(crate) use report::{Late, exec_failure, executed, with_cause};

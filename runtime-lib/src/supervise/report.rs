@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use orlop_init::plan::{Op, Step as Doing, progress};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Cgroup;
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::plan::{Bytes, Plan};
@@ -93,14 +94,31 @@ pub(crate) fn failure(plan: &Plan, file: &File, ended: Option<ExitStatus>) -> Er
     describe(&page, what(&step.op), step.field.clone(), ended)
 }
 
+/// A signal's name, and what it says about who sent it.
+fn signal_text(signal: i32) -> String {
+    let name = nix::sys::signal::Signal::try_from(signal);
+    let name = name.map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string());
+    if signal == libc::SIGSYS {
+        return format!("{name}: a seccomp filter forbids a system call that it makes");
+    }
+    name
+}
+
+/// Says of an init that was killed whether it was for want of memory: the kernel counts that.
+pub(crate) fn with_cause(error: Error, killed: bool, cgroup: Option<&Cgroup>) -> Error {
+    let starved = cgroup.and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
+    match (killed && error.kind() == ErrorKind::Init, starved) {
+        (true, true) => error.hint("the kernel killed it: the cgroup was out of memory"),
+        (true, false) => error.hint("it was not for want of memory: somebody killed it"),
+        (false, _) => error,
+    }
+}
+
 fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) -> Error {
     if page.word(progress::STATE) != progress::FAILED {
         let message = match ended {
-            Some(ExitStatus::Signaled(libc::SIGKILL)) => {
-                format!("{what}: the init was killed (SIGKILL): out of memory, or by somebody")
-            }
             Some(ExitStatus::Signaled(signal)) => {
-                format!("{what}: the init was killed by signal {signal}")
+                format!("{what}: the init was killed by {}", signal_text(signal))
             }
             Some(ExitStatus::Exited(code)) => format!("{what}: the init exited with {code}"),
             None => format!("{what}: the init ended"),

@@ -176,6 +176,21 @@ impl<T: Zeroed> Table<T> {
     }
 }
 
+/// Gives the memory of the stack back that calls have used which have returned.
+#[inline(never)]
+pub(crate) fn release_stack() {
+    const MADV_DONTNEED: usize = 4;
+    const PAGE: usize = 4096;
+    /// More than the init ever uses; far less than the gap that the kernel keeps below a stack.
+    const DEPTH: usize = 256 * PAGE;
+    let here = 0_u8;
+    // A page below what this frame has: the system call needs no stack.
+    let end = (&raw const here as usize & !(PAGE - 1)).saturating_sub(PAGE);
+    // SAFETY: all below the stack pointer is dead, and nothing else lies there. Where the stack has
+    // not grown that far, the kernel passes over the hole and says ENOMEM.
+    unsafe { syscall5(nr::MADVISE, end.saturating_sub(DEPTH), DEPTH, MADV_DONTNEED, 0, 0) };
+}
+
 /// execve(2); returns only when it failed. `table` has room for both lists, each with its null.
 pub(crate) fn execve<'a>(
     path: &CStr,
