@@ -230,7 +230,7 @@ fn init_that_is_killed_is_reported_with_what_it_did_and_what_killed_it() {
         return;
     }
     for (signal, texts) in [
-        ("KILL", &["killed by SIGKILL", "somebody killed it"][..]),
+        ("KILL", &["killed by SIGKILL"][..]),
         ("SYS", &["killed by SIGSYS", "seccomp"]),
         ("SEGV", &["killed by SIGSEGV"]),
     ] {

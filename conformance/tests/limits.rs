@@ -127,20 +127,48 @@ fn quarter_of_a_mebibyte_is_enough_to_start() {
 }
 
 #[test]
-fn limit_in_which_nothing_starts_is_blamed() {
+fn setting_up_is_bounded_too_where_the_limit_comes_later() {
     let Some(t) = Test::begin() else { return };
-    if !has(&["memory"]) || t.peer() != Peer::Orlop {
+    if !has(&["memory"]) || t.differs(&[Peer::Runc, Peer::Crun], "have words of their own") {
         return;
     }
-    let bundle = limited(&t, "memory", json!({"limit": 4096})).args(&["/bin/true"]);
-    let done = bundle.run().fails("killed by SIGKILL");
-    assert!(done.stderr.contains("the cgroup was out of memory"), "{done}");
-    bundle.assert_nothing_left();
-    // What setting up takes beyond its room is the limit's, too.
     let bundle = limited(&t, "memory", json!({"limit": 1_000_000, "swap": 1_000_000}))
         .file("/full/file", &"x".repeat(8 << 20), 0o644)
         .mount("/full", "tmpfs", "tmpfs", &["tmpcopyup"]);
     let index = bundle.config["mounts"].as_array().unwrap().len() - 1;
-    let done = bundle.run().fails(&format!("mounts[{index}]: "));
-    assert!(done.stderr.contains("the cgroup was out of memory"), "{done}");
+    let done = bundle.run().fails("OOM-killed");
+    assert!(done.stderr.contains(&format!("mounts[{index}]: ")), "{done}");
+}
+
+#[test]
+fn init_that_has_too_little_memory_is_said_to_have() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) || t.differs(&[Peer::Crun], "has words of its own") {
+        return;
+    }
+    for command in ["create", "run"] {
+        let bundle = limited(&t, "memory", json!({"limit": 4096}));
+        let done = bundle.command(command, &[]).done();
+        let done = done.fails("container init was OOM-killed (memory limit too low?)");
+        assert!(done.stderr.contains("unable to start container process: "), "{done}");
+        bundle.assert_nothing_left();
+    }
+}
+
+#[test]
+fn further_process_that_has_too_little_memory_may_have_been_killed_for_it() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) || t.differs(&[Peer::Runc, Peer::Crun], "not looked into") {
+        return;
+    }
+    let bundle = limited(&t, "memory", json!({"limit": 60_000_000, "swap": 60_000_000}));
+    let c = bundle.args(&["/bin/sleep", "100"]).run_detached();
+    // Of the two, the container's own process is not to be killed.
+    std::fs::write(format!("/proc/{}/oom_score_adj", c.pid), "-1000").unwrap();
+    let cgroup = c.bundle.cgroup();
+    let all = std::fs::read_to_string(cgroup.join("memory.current")).unwrap();
+    std::fs::write(cgroup.join("memory.max"), all.trim()).unwrap();
+    let done = c.call("exec", &[], &["/bin/true"]).exits(255);
+    assert!(done.stderr.contains(" (possibly OOM-killed)"), "{done}");
+    assert_eq!(c.status(), "running");
 }

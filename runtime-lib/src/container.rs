@@ -293,10 +293,7 @@ impl Container {
         if supervise::executed(&progress)? {
             return Ok(());
         }
-        let error = supervise::exec_failure(&self.record.late, &progress);
-        let cgroup = Cgroup::open(&self.record.cgroup).ok().flatten();
-        let starved = cgroup.as_ref().and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
-        Err(supervise::with_cause(error, starved, cgroup.as_ref()))
+        Err(supervise::exec_failure(&self.record.late, &progress))
     }
 
     /// Runs the poststart hooks; a container with a failed one is killed.

@@ -297,12 +297,21 @@ impl Builder {
         record.join = join;
         let result = finish(plan, &target, directory, record, release);
         if let Err(error) = result {
-            let error = init.with_cause(error, cgroup);
+            let killed = init.was_killed();
             init.destroy();
-            return Err(error);
+            return Err(if killed { out_of_memory(cgroup, error) } else { error });
         }
         Ok(init.into_pidfd())
     }
+}
+
+/// Why an init was killed, where the cgroup tells: in a new one, nobody else can have been meant.
+fn out_of_memory(cgroup: &Cgroup, error: Error) -> Error {
+    if cgroup.oom_kills().unwrap_or(0) == 0 {
+        return error;
+    }
+    Error::new(ErrorKind::Init, "container init was OOM-killed (memory limit too low?)")
+        .at("linux.resources.memory.limit")
 }
 
 /// Records the intent, then makes the cgroup. One that is in use is refused before the intent names

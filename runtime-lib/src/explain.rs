@@ -90,6 +90,9 @@ impl Plan {
             row("cgroup", word(self.cgroup.op.as_bytes()), &self.cgroup.field),
             row("clone", clone_text(self), &"linux.namespaces".into()),
         ];
+        rows.extend(
+            self.joins.iter().map(|Step { op, field }| row("born-in", slot_text(op), field)),
+        );
         for (number, Step { op, field }) in self.slots.iter().enumerate() {
             rows.push(row("slot", format!("{number}: {}", slot_text(op)), field));
         }
@@ -190,7 +193,9 @@ fn attributes(change: Attributes, prefix: &str, words: &mut Vec<String>) {
         if change.set & bit != 0 {
             words.push(format!("{prefix}{set}"));
         } else if change.clear & bit != 0 {
-            words.push(format!("{prefix}{clear}"));
+            // In a user namespace the others yield to what is locked.
+            let asked = if change.yielding & bit == 0 && prefix.is_empty() { "!" } else { "" };
+            words.push(format!("{prefix}{clear}{asked}"));
         }
     }
     let kind = change.set & attr::ATIME;
@@ -234,7 +239,8 @@ fn filesystem(new: &Filesystem<Bytes>) -> String {
         (Special::JOINED_PIDS, "of the joined pid namespace"),
     ];
     let mut words = Vec::new();
-    attributes(Attributes { set: new.attributes, clear: 0 }, "", &mut words);
+    let set = Attributes { set: new.attributes, ..Attributes::default() };
+    attributes(set, "", &mut words);
     words.extend(list(&new.options));
     words.extend(id_map(new.map));
     words.extend(propagations(&new.propagation));
@@ -285,6 +291,24 @@ fn gids(bytes: &Bytes) -> String {
     if gids.is_empty() { "none".to_owned() } else { gids.join(" ") }
 }
 
+/// Ranges of ids: `inside outside count`.
+fn ranges(bytes: &Bytes) -> String {
+    let (words, _) = bytes.0.as_chunks::<4>();
+    let words: Vec<String> =
+        words.iter().map(|word| u32::from_le_bytes(*word).to_string()).collect();
+    words.chunks(3).map(|range| range.join(" ")).collect::<Vec<_>>().join(", ")
+}
+
+/// `IOPRIO_CLASS_*` with its level.
+fn io_priority(class: u8, level: u8) -> String {
+    let class = match class {
+        1 => "realtime",
+        2 => "best effort",
+        _ => "idle",
+    };
+    format!("{class}, level {level}")
+}
+
 /// Processors.
 fn affinity(cpus: &Bytes, tolerant: bool) -> String {
     if cpus.0.is_empty() {
@@ -304,6 +328,7 @@ fn message(message: Message) -> &'static str {
         Message::Mounted => "mounted",
         Message::HooksDone => "hooks-done",
         Message::Adopted => "adopted",
+        Message::Admitted => "admitted",
         Message::Ready => "ready",
         Message::Start => "start",
     }
@@ -316,6 +341,12 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             ("join-namespace", format!("{} from slot {slot}", flag_names(*flag)))
         }
         Op::Unshare { flags } => ("unshare", flag_names(*flags)),
+        Op::CheckIdMaps { uids, gids } => {
+            ("check-id-maps", format!("uid {}; gid {}", ranges(uids), ranges(gids)))
+        }
+        Op::NamespaceUser { uid, gid } => {
+            ("namespace-user", format!("0:0, or where that is not mapped {uid}:{gid}"))
+        }
         Op::OpenProcfs => ("open-procfs", "/proc of the host".to_owned()),
         Op::Attribute { name, value } => ("attribute", format!("{} = {}", show(name), show(value))),
         Op::TimeNamespace { offsets } => {
@@ -361,6 +392,10 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
     row(operation, object, field)
 }
 
+fn limit(value: u64) -> String {
+    if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() }
+}
+
 /// The operations behind the pivot.
 fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
     match op {
@@ -376,22 +411,11 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
         Op::Domainname { name } => ("domainname", show(name)),
         Op::Personality { persona } => ("personality", format!("{persona:#x}")),
         Op::Rlimit { resource, soft, hard } => {
-            let limit = |value: u64| match value {
-                u64::MAX => "unlimited".to_owned(),
-                value => value.to_string(),
-            };
             let (name, soft, hard) = (rlimit_name(*resource), limit(*soft), limit(*hard));
             ("rlimit", format!("{name} {soft}:{hard}"))
         }
         Op::Scheduler(new) => ("scheduler", scheduling_text(new)),
-        Op::IoPriority { class, level } => {
-            let class = match class {
-                1 => "realtime",
-                2 => "best effort",
-                _ => "idle",
-            };
-            ("io-priority", format!("{class}, level {level}"))
-        }
+        Op::IoPriority { class, level } => ("io-priority", io_priority(*class, *level)),
         Op::MemoryPolicy { mode, nodes } => ("memory-policy", memory_policy_text(*mode, &nodes.0)),
         Op::Umask { mask } => ("umask", format!("{mask:04o}")),
         Op::NoNewPrivileges => ("no-new-privs", String::new()),
@@ -457,6 +481,14 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         }
         HostOp::Rdt(group) => ("resctrl", rdt(group)),
         HostOp::JoinRdt(group) => ("resctrl", format!("joins {}", rdt(group))),
+        HostOp::IdMaps(maps) => {
+            let (uids, gids) = (maps.users.to_bytes(), maps.groups.to_bytes());
+            ("id-maps", format!("uid {}; gid {}", ranges(&uids), ranges(&gids)))
+        }
+        HostOp::HardLimit { resource, hard } => {
+            ("hard-limit", format!("{} up to {}", rlimit_name(*resource), limit(*hard)))
+        }
+        HostOp::IoPriority { class, level } => ("io-priority", io_priority(*class, *level)),
         HostOp::Scheduler(new) => ("scheduler", scheduling_text(new)),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
         HostOp::Await(what) => ("await", message(*what).to_owned()),

@@ -146,7 +146,7 @@ pub fn features() -> Features {
         ],
         mount_options: mount_options().collect(),
         linux: Linux {
-            namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "uts"],
+            namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             capabilities: capabilities(),
             cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: seccomp(),
@@ -211,7 +211,6 @@ mod tests {
         assert!(features.mount_options.contains(&"rro"));
         assert!(!features.mount_options.contains(&"idmap"));
         assert!(features.linux.mount_extensions.idmap.enabled);
-        assert!(!features.linux.namespaces.contains(&"user"));
         assert_eq!(features.linux.seccomp.actions.len(), 8);
     }
 

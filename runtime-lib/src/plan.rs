@@ -101,8 +101,14 @@ pub(crate) enum HostOp {
     Rdt(Rdt),
     /// Enters the group that the container is in.
     JoinRdt(Rdt),
+    /// The id maps of the init's new user namespace.
+    IdMaps(IdMaps),
+    /// Raises a hard limit (`RLIMIT_*`) as far as this, where it is lower: the init cannot.
+    HardLimit { resource: u32, hard: u64 },
     /// sched_setattr(2) of the init, which is ready.
     Scheduler(Scheduling),
+    /// ioprio_set(2) of the init: `IOPRIO_CLASS_*`, and 0 (highest) to 7.
+    IoPriority { class: u8, level: u8 },
     /// Waits for the init to be reborn, and takes the new process for it.
     Adopt,
     /// Waits for a message of the init.
@@ -144,6 +150,8 @@ pub struct Plan {
     pub(crate) clone_flags: u32,
     /// Whether the container's pid namespace is its own, so that the init's death ends all of it.
     pub(crate) own_pid_namespace: bool,
+    /// Namespaces that the init is born in.
+    pub(crate) joins: Vec<Step<Slot>>,
     pub(crate) slots: Vec<Step<Slot>>,
     /// The init's operations.
     pub(crate) child: Vec<Step<Op<Bytes>>>,
@@ -182,6 +190,12 @@ impl Plan {
             HostOp::Rdt(rdt) => Some(rdt),
             _ => None,
         })
+    }
+
+    /// Whether the init waits for its creator before anything else.
+    pub(crate) fn admission(&self) -> bool {
+        let wait = Op::Await(Message::Admitted);
+        self.child.iter().any(|step| step.op == wait)
     }
 
     /// How many mounts turn read-only after everything is in place.

@@ -37,6 +37,8 @@ pub struct Header<B> {
     pub strings: u32,
     /// How many descriptors from 3 on the program inherits; all others named here are above.
     pub preserve_fds: u32,
+    /// The init waits for [`Message::Admitted`], and stays open to its creator's hands until then.
+    pub admission: bool,
 }
 
 /// Attributes of a mount: `MOUNT_ATTR_*` of mount_setattr(2).
@@ -46,6 +48,9 @@ pub struct Attributes {
     pub set: u64,
     /// Attributes to clear.
     pub clear: u64,
+    /// Those of `clear` that nobody named: they stay where they are locked, as a user namespace
+    /// finds them on the mounts of its parent (mount_namespaces(7)).
+    pub yielding: u64,
 }
 
 impl Attributes {
@@ -270,6 +275,21 @@ pub enum Op<B> {
     Unshare {
         /// `CLONE_NEW*` flags.
         flags: u32,
+    },
+    /// The maps of the joined user namespace must be these.
+    CheckIdMaps {
+        /// First id inside, first id outside, count: little-endian u32 each.
+        uids: B,
+        /// The same of groups.
+        gids: B,
+    },
+    /// Becomes the user that sets the container up, in a user namespace: its root, or these where
+    /// it has none.
+    NamespaceUser {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
     },
     /// Opens the host's procfs, for [`Op::Attribute`]: before anything of a container is joined.
     OpenProcfs,
@@ -522,6 +542,8 @@ pub enum Message {
     HooksDone = b'h',
     /// Creator: the process that was reborn is known.
     Adopted = b'a',
+    /// Creator: what only it can do to a process in a user namespace is done, its id maps first.
+    Admitted = b'd',
     /// Init: nothing but `start` and execve is left.
     Ready = b'r',
     /// Creator: go.
@@ -554,6 +576,8 @@ steps! {
     Decode,
     /// Opening the source of a bind mount.
     OpenSource,
+    /// Having the creator open the source of a bind mount, or the root.
+    AskForSource,
     /// Looking a path up in the container's root.
     OpenTarget,
     /// Creating a mountpoint or a parent directory.
@@ -584,6 +608,12 @@ steps! {
     Write,
     /// An object that is there is not what it must be.
     WrongObject,
+    /// The group.
+    SetGroup,
+    /// Reading the id maps of the user namespace.
+    ReadMaps,
+    /// The id maps are others than those of config.json.
+    OtherMaps,
     /// Changing an owner.
     Chown,
     /// Changing a mode.
@@ -596,7 +626,7 @@ steps! {
     HookStatus,
     /// The hook was killed by a signal; errno holds it.
     HookSignal,
-    /// The hook ran past its timeout.
+    /// The hook ran past its timeout; errno holds it in seconds.
     HookTimeout,
     /// Opening `/dev/ptmx` of the container.
     OpenPty,
@@ -639,6 +669,11 @@ impl Step {
 /// First byte of the message in which the init tells the pid that it was [`Op::Reborn`] as, as its
 /// own pid namespace numbers it: a little-endian u32 follows.
 pub const REBORN: u8 = b'p';
+
+/// First byte of the message in which the init asks for what it may not open itself: the source of
+/// a bind mount, or the root. The index of the operation follows, a little-endian u32. The answer is
+/// this byte with a descriptor, or with an errno, a little-endian i32.
+pub const SOURCE: u8 = b'o';
 
 /// The shared page in which the init tells where it is: byte offsets of little-endian u32s.
 ///

@@ -1,7 +1,11 @@
 //! The loop: one arm for each operation.
 
-use orlop_init::plan::{Header, Message, Op, REBORN, Step, VERSION};
+use core::mem::MaybeUninit;
+
+use orlop_init::plan::{Header, Message, Op, REBORN, SOURCE, Step, VERSION};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::io::{Errno, IoSliceMut};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use crate::ops;
 use crate::progress::{At, Fail, Progress};
@@ -62,7 +66,6 @@ pub(crate) fn main(plan_fd: Option<RawFd>) -> ! {
 
 /// Maps the plan and makes the process one of its own.
 fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
-    sys::set_undumpable().at(Step::Whole)?;
     let plan_file = sys::inherited(plan_fd).ok_or(Fail::new(Step::Decode))?;
     let size = rustix::fs::fstat(&plan_file).at(Step::Decode)?.st_size;
     let bytes = usize::try_from(size).map_err(|_| Fail::new(Step::Decode))?;
@@ -72,6 +75,9 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         .map_err(|_| Fail::new(Step::Decode))?;
     if header.version != VERSION {
         return Err(Fail::new(Step::Decode));
+    }
+    if !header.admission {
+        sys::set_undumpable().at(Step::Whole)?;
     }
     // The program inherits those below; the rest ends with execve(2) at the latest.
     sys::close_range(3 + header.preserve_fds, u32::MAX, true).at(Step::Whole)?;
@@ -108,7 +114,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
 }
 
 /// Ignored signals survive execve(2), and so does the mask; the program shall see neither.
-fn reset_signals(ignored: u64) -> Result<(), rustix::io::Errno> {
+fn reset_signals(ignored: u64) -> Result<(), Errno> {
     for signal in 1..=64_u32 {
         if ignored & (1 << (signal - 1)) != 0 {
             sys::default_signal(signal)?;
@@ -132,6 +138,8 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
     match op {
         Op::JoinNamespace { slot, flag } => init.join(slot, flag),
         Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
+        Op::CheckIdMaps { uids, gids } => ops::ids::check_maps(uids.0, gids.0),
+        Op::NamespaceUser { uid, gid } => ops::ids::become_setter(uid, gid),
         Op::OpenProcfs => ops::attributes::open_procfs(init),
         Op::Attribute { name, value } => ops::attributes::write(init, name.0, value.0),
         Op::TimeNamespace { offsets } => ops::time::enter_new(offsets.0),
@@ -189,10 +197,27 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::FindProgram { name, path } => ops::program::find(init, name.c_str()?, path.0),
         Op::Reborn { terminal } => init.reborn(terminal),
         Op::Notify(message) => init.notify(message),
+        Op::Await(Message::Admitted) => init.wait_for_admission(),
         Op::Await(message) => init.wait_for(message),
         Op::AwaitStart => init.wait_for_start(),
         Op::Exec { args, env } => ops::program::execute(init, args, env),
     }
+}
+
+/// A message of up to five bytes, with the descriptor that may come along.
+fn receive(socket: BorrowedFd<'_>) -> Result<([u8; 5], Option<OwnedFd>), Errno> {
+    let mut bytes = [0; 5];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    rustix::io::retry_on_intr(|| {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut all) => all.next(),
+        _ => None,
+    });
+    Ok((bytes, descriptor))
 }
 
 impl Init<'_> {
@@ -269,6 +294,27 @@ impl Init<'_> {
             Ok(())
         } else {
             Err(Fail::new(Step::CreatorGone))
+        }
+    }
+
+    /// Until here the creator could reach the process by its files in `/proc`.
+    fn wait_for_admission(&self) -> Result<(), Fail> {
+        self.wait_for(Message::Admitted)?;
+        sys::set_undumpable().at(Step::Whole)
+    }
+
+    /// Has the creator open what this operation names on the host, in this mount namespace: the
+    /// user of a user namespace may not enter every directory on the way.
+    pub(crate) fn ask_for_source(&self) -> Result<OwnedFd, Fail> {
+        let [a, b, c, d] = self.progress.index().to_le_bytes();
+        rustix::io::write(&self.control, &[SOURCE, a, b, c, d]).at(Step::AskForSource)?;
+        let (answer, descriptor) = receive(self.control.as_fd()).at(Step::AskForSource)?;
+        match (descriptor, answer) {
+            (Some(source), [SOURCE, 0, 0, 0, 0]) => Ok(source),
+            (None, [SOURCE, a, b, c, d]) => {
+                Err(Fail { step: Step::OpenSource, errno: i32::from_le_bytes([a, b, c, d]) })
+            }
+            _ => Err(Fail::new(Step::CreatorGone)),
         }
     }
 

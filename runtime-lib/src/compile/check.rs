@@ -82,11 +82,7 @@ pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
 
 fn linux(linux: &Linux) -> Result<()> {
     let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    refuse(&[
-        ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
-        ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
-        ("linux.mountLabel", filled(linux.mount_label())),
-    ])
+    refuse(&[("linux.mountLabel", filled(linux.mount_label()))])
 }
 
 fn refuse(fields: &[(&'static str, bool)]) -> Result<()> {

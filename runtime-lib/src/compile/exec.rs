@@ -7,9 +7,10 @@ use oci_spec::runtime::{
 use orlop_init::plan::Op;
 use serde::{Deserialize, Serialize};
 
+use super::ids::{IdMaps, UserNamespace};
 use super::{
-    Columns, Config, HostFacts, Rdt, Request, Section, capabilities, check, labels, process,
-    schedule, streams,
+    Columns, Config, HostFacts, Rdt, Request, Section, capabilities, check, labels, namespaces,
+    process, schedule, streams,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
@@ -39,6 +40,11 @@ impl Join {
     /// Whether the container has a pid namespace, new or joined.
     pub(crate) fn has_pid_namespace(&self) -> bool {
         self.namespaces & LinuxNamespaceType::Pid as u32 != 0
+    }
+
+    /// Whether it has a user namespace, new or joined.
+    pub(crate) fn has_user_namespace(&self) -> bool {
+        self.namespaces & LinuxNamespaceType::User as u32 != 0
     }
 
     /// Of a container that is about to be created.
@@ -132,13 +138,15 @@ const AS_USER: &[Section] = &[
 ];
 
 /// What the creator does meanwhile.
-const HOST: &[Section] = &[streams::owner];
+const HOST: &[Section] =
+    &[process::oom_score_of_admitted, process::hard_limits, namespaces::admit, streams::owner];
 
 /// ... and when the init is ready.
 /// (The OOM score only now, as it is the reborn process's.)
 const AT_LAST: &[Section] = &[process::oom_score, super::await_ready, schedule::by_creator];
 
-/// Decides everything that running a process in a container will do.
+/// Decides everything that running a process in a container will do. `maps` are those of the
+/// container's user namespace, if it has one.
 ///
 /// # Errors
 /// A field of `process` that is wrong, or that this version cannot honour.
@@ -146,17 +154,22 @@ pub(crate) fn compile(
     join: &Join,
     process: &Process,
     filter: Option<Filter>,
+    maps: Option<IdMaps>,
     request: &Request,
     facts: &HostFacts,
 ) -> Result<Plan> {
     let spec = synthetic_spec(join, join.complete(process))?;
     let mut config = Config::new(&spec, request, facts)?;
     config.dev_is_bound = join.dev_is_bound;
+    if let Some(maps) = maps {
+        config.user = UserNamespace::Joined(Some(maps));
+    }
     let mut out = Columns::default();
     check::process(config.process, &mut out)?;
+    namespaces::admission(&config, &mut out)?;
     labels::open_procfs(&config, &mut out)?;
     schedule::first_affinity(&config, &mut out)?;
-    enter(join, &mut out)?;
+    enter(join, &config, &mut out)?;
     run(CHILD, &config, &mut out)?;
     let mut filter = join
         .seccomp_flags
@@ -192,6 +205,7 @@ pub(crate) fn compile(
         rootfs: config.rootfs.clone(),
         clone_flags: 0,
         own_pid_namespace: false,
+        joins: Vec::new(),
         slots: out.slots,
         child: out.child,
         host: out.host,
@@ -222,12 +236,15 @@ fn load(filter: &mut Option<Op<Bytes>>, out: &mut Columns) {
 }
 
 /// Joins the container's namespaces, all with one call, and finds its root.
-fn enter(join: &Join, out: &mut Columns) -> Result<()> {
+fn enter(join: &Join, config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let flags = join.namespaces;
     let root = if join.no_pivot { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
     if flags != 0 {
         let slot = out.slot("linux.namespaces", Slot::Container)?;
         out.child("linux.namespaces", Op::JoinNamespace { slot, flag: flags });
+    }
+    if config.user.is_some() {
+        namespaces::setter(config, out);
     }
     if let Some(slot) = root {
         out.child("root.path", Op::Chroot { slot });

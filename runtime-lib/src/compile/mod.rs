@@ -85,6 +85,12 @@ pub(crate) struct HostFacts {
     pub(crate) own_cgroup: String,
     /// `/proc/kcore` is there.
     pub(crate) kcore: bool,
+    /// The caller is not root, not even of a user namespace.
+    pub(crate) unprivileged: bool,
+    /// The caller is in a user namespace.
+    pub(crate) in_user_namespace: bool,
+    /// setgroups(2) is denied (`/proc/self/setgroups`).
+    pub(crate) setgroups_denied: bool,
     /// AppArmor is in force.
     pub(crate) apparmor: bool,
     /// SELinux is in force.
@@ -96,10 +102,12 @@ type Section = fn(&Config<'_>, &mut Columns) -> Result<()>;
 
 /// What the init does, in this order.
 const CHILD: &[Section] = &[
+    namespaces::admission,
     labels::open_procfs,
     schedule::first_affinity,
     time::namespace,
     namespaces::join,
+    namespaces::unshare_late,
     namespaces::unshare_network,
     namespaces::unshare_cgroup,
     process::session_keyring,
@@ -154,6 +162,11 @@ const CHILD: &[Section] = &[
 /// What the creator does meanwhile, in this order. All of it is done before the program starts:
 /// the creator releases the init, or returns from `create`, only after this.
 const HOST: &[Section] = &[
+    namespaces::maps,
+    process::oom_score_of_admitted,
+    process::hard_limits,
+    namespaces::admit,
+    namespaces::adopt_early,
     cgroup::limits,
     streams::owner,
     hooks::runtime,
@@ -185,6 +198,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         rootfs: config.rootfs.clone(),
         clone_flags: config.namespaces.clone_flags(),
         own_pid_namespace: config.namespaces.own_pid(),
+        joins: out.joins,
         slots: out.slots,
         child: out.child,
         host: out.host,
@@ -226,6 +240,7 @@ struct Config<'a> {
     /// Absolute.
     rootfs: PathBuf,
     namespaces: namespaces::Namespaces<'a>,
+    user: ids::UserNamespace,
     env: process::Environment<'a>,
     /// A bind mount brings its own `/dev`: nothing is made in it.
     dev_is_bound: bool,
@@ -238,13 +253,15 @@ impl<'a> Config<'a> {
             .process()
             .as_ref()
             .ok_or_else(|| Error::config("process", "process property must not be empty"))?;
+        let namespaces = namespaces::Namespaces::new(spec)?;
         Ok(Self {
             process,
+            user: ids::UserNamespace::new(spec.linux().as_ref(), &namespaces)?,
             linux: spec.linux().as_ref(),
             request,
             facts,
             rootfs: root::path(spec, &request.bundle)?,
-            namespaces: namespaces::Namespaces::new(spec)?,
+            namespaces,
             env: process::Environment::new(process, request.notify.is_some())?,
             dev_is_bound: mounts::binds_dev(spec),
             spec,
@@ -259,6 +276,7 @@ impl<'a> Config<'a> {
 /// The output of every section.
 #[derive(Default)]
 struct Columns {
+    joins: Vec<Step<Slot>>,
     slots: Vec<Step<Slot>>,
     child: Vec<Step<Op<Bytes>>>,
     host: Vec<Step<HostOp>>,
@@ -274,6 +292,11 @@ impl Columns {
 
     fn host(&mut self, field: impl Into<Field>, op: HostOp) {
         self.host.push(Step { op, field: field.into() });
+    }
+
+    /// Adds a namespace that the init is born in.
+    fn born_in(&mut self, field: impl Into<Field>, slot: Slot) {
+        self.joins.push(Step { op: slot, field: field.into() });
     }
 
     /// Adds a descriptor that the init inherits, and gives its number.

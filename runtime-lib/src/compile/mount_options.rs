@@ -167,6 +167,8 @@ pub(super) struct Options<'a> {
     /// Any option that sets or clears an attribute of the mount was given.
     flags_given: bool,
     set: u64,
+    /// Attributes that an option names for not being set.
+    cleared: u64,
     atime: Option<u64>,
     tree: Attributes,
     /// Changes of propagation, in order.
@@ -226,8 +228,14 @@ impl<'a> Options<'a> {
     fn apply_flag(&mut self, effect: Effect) {
         self.flags_given = true;
         match effect {
-            Set(bits) => self.set |= bits,
-            Clear(bits) => self.set &= !bits,
+            Set(bits) => {
+                self.set |= bits;
+                self.cleared &= !bits;
+            }
+            Clear(bits) => {
+                self.set &= !bits;
+                self.cleared |= bits;
+            }
             Atime(kind) => self.atime = Some(kind),
             NotAtime(kind) => self.atime = self.atime.filter(|other| *other != kind),
             _ => {}
@@ -248,7 +256,9 @@ impl<'a> Options<'a> {
         if !self.flags_given {
             return Attributes::default();
         }
-        let mut change = Attributes { set: self.set, clear: attr::ACCESS & !self.set };
+        let clear = attr::ACCESS & !self.set;
+        let yielding = clear & !self.cleared;
+        let mut change = Attributes { set: self.set, clear, yielding };
         let names_atime = self.atime.is_some() || self.set & attr::NODIRATIME != 0;
         if names_atime {
             change.set |= self.atime.unwrap_or(0);
@@ -300,6 +310,7 @@ mod tests {
         assert_eq!(change.clear, attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW);
         let change = read(&["bind", "ro", "rw"]);
         assert_eq!((change.set, change.clear), (0, attr::ACCESS));
+        assert_eq!(change.yielding, attr::ACCESS & !attr::RDONLY);
     }
 
     #[test]
@@ -309,6 +320,7 @@ mod tests {
         assert_eq!(change.clear & attr::ATIME, attr::ATIME);
         let list = ["rbind".to_owned(), "rnoatime".to_owned(), "rro".to_owned()];
         let tree = Options::read(&list).of_tree();
-        assert_eq!(tree, Attributes { set: attr::NOATIME | attr::RDONLY, clear: attr::ATIME });
+        let set = attr::NOATIME | attr::RDONLY;
+        assert_eq!(tree, Attributes { set, clear: attr::ATIME, yielding: 0 });
     }
 }

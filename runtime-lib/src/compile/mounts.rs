@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Op, Special};
 
 use super::mount_options::{Options, attr};
@@ -136,7 +136,7 @@ pub(super) fn notify(config: &Config<'_>, out: &mut Columns) -> Result<()> {
         source: kernel_path(directory, FIELD)?,
         target: kernel_path("/run/notify", FIELD)?,
         recursive: false,
-        attributes: Attributes { set, clear: 0 },
+        attributes: Attributes { set, ..Attributes::default() },
         tree_attributes: Attributes::default(),
         map: None,
         propagation: Bytes::default(),
@@ -166,9 +166,49 @@ fn compile(config: &Config<'_>, entry: &Entry<'_>, out: &mut Columns) -> Result<
         }
     } else if let Some(recursive) = options.bind {
         bind(config, entry, recursive, map, out)
+    } else if entry.fstype() == Some("cgroup2") && shows_hosts_cgroups(config) {
+        cgroup_of_the_host(entry, map)
     } else {
+        check_ids(config, entry)?;
         filesystem(entry, map)
     }
+}
+
+/// `uid=` and `gid=` are ids of the container's user namespace.
+fn check_ids(config: &Config<'_>, entry: &Entry<'_>) -> Result<()> {
+    let field = format!("{}.options", entry.field);
+    for option in &entry.options.data {
+        let id = |name: &str| option.strip_prefix(name).and_then(|id| id.parse().ok());
+        if let Some(uid) = id("uid=") {
+            config.user.check_user(uid, &field)?;
+        }
+        if let Some(gid) = id("gid=") {
+            config.user.check_group(gid, &field)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a cgroup filesystem would be the host's: mounting that is not for a user namespace.
+fn shows_hosts_cgroups(config: &Config<'_>) -> bool {
+    config.user.is_some() && !config.namespaces.separate(LinuxNamespaceType::Cgroup)
+}
+
+/// The host's tree of cgroups in place of one of the container's own; read-only as a whole if at
+/// all (CVE-2023-25809).
+fn cgroup_of_the_host(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
+    no_data(entry, CGROUP_DATA)?;
+    no_copy_up(entry)?;
+    let set = entry.options.of_new_mount();
+    Ok(Op::Bind(Bind {
+        source: kernel_path("/sys/fs/cgroup", &format!("{}.source", entry.field))?,
+        target: entry.target()?,
+        recursive: true,
+        attributes: Attributes { set: set & !attr::ATIME, ..Attributes::default() },
+        tree_attributes: Attributes { set: set & attr::RDONLY, ..Attributes::default() },
+        map,
+        propagation: Bytes::blob(entry.options.propagation.as_slice()),
+    }))
 }
 
 fn check_target(entry: &Entry<'_>, out: &mut Columns) -> Result<()> {
@@ -218,6 +258,8 @@ fn no_data(entry: &Entry<'_>, text: &str) -> Result<()> {
         None => Ok(()),
     }
 }
+
+const CGROUP_DATA: &str = "a cgroup mount cannot have any filesystem-specific options applied";
 
 const BIND_DATA: &str = "bind mounts cannot have any filesystem-specific options applied";
 
@@ -286,7 +328,7 @@ fn filesystem(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
     no_copy_up(entry)?;
     if fstype == "cgroup2" {
         // The kernel would apply them to the whole host.
-        no_data(entry, "a cgroup mount cannot have any filesystem-specific options applied")?;
+        no_data(entry, CGROUP_DATA)?;
     }
     let mut attributes = entry.options.of_new_mount();
     let special = special(entry, fstype, attributes);

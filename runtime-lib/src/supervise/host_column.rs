@@ -7,6 +7,7 @@ use rustix::fs::Uid;
 use rustix::io::Errno;
 
 use super::hooks::{HookState, run_hook};
+use super::id_maps;
 use super::init::Init;
 use super::net_devices;
 use crate::cgroup::{Cgroup, CgroupWrite};
@@ -32,9 +33,13 @@ pub(crate) struct Target<'a> {
 /// # Errors
 /// Naming the field of the operation that failed, here or in the init.
 pub(crate) fn execute(plan: &Plan, target: &Target<'_>) -> Result<()> {
-    let writes: Vec<CgroupWrite> = plan.host.iter().filter_map(cgroup_write).collect();
-    target.cgroup.apply(&writes)?;
+    let mut written = false;
     for step in &plan.host {
+        if matches!(step.op, HostOp::CgroupWrite(_)) && !std::mem::replace(&mut written, true) {
+            // All at once: a write may depend on a later one.
+            let writes: Vec<CgroupWrite> = plan.host.iter().filter_map(cgroup_write).collect();
+            target.cgroup.apply(&writes)?;
+        }
         run(plan, target, &step.op).map_err(|error| error.at(step.field.clone()))?;
     }
     Ok(())
@@ -49,12 +54,17 @@ fn cgroup_write(step: &Step<HostOp>) -> Option<CgroupWrite> {
 
 fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
     match op {
-        // All at once, before: a write may depend on a later one.
+        // With the first of them.
         HostOp::CgroupWrite(_) => Ok(()),
         HostOp::LateCgroupWrite(write) => target.cgroup.apply(std::slice::from_ref(write)),
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
+        HostOp::IdMaps(maps) => id_maps::write(target.init.pid(), maps),
+        HostOp::HardLimit { resource, hard } => {
+            raise_limit(target.init.pid(), *resource, *hard);
+            Ok(())
+        }
         HostOp::Scheduler(new) => crate::sys::sched_setattr(target.init.pid(), new)
             .map_err(|errno| Error::sys("cannot set the scheduler", errno)),
         HostOp::MoveNetDevice { name, new_name } => {
@@ -62,6 +72,10 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
         }
         HostOp::Rdt(rdt) => Resctrl::open()?.enter(rdt, target.init.pid()),
         HostOp::JoinRdt(rdt) => Resctrl::open()?.join(rdt, target.init.pid()),
+        HostOp::IoPriority { class, level } => {
+            crate::sys::set_io_priority(target.init.pid(), *class, *level)
+                .map_err(|errno| Error::sys("cannot set the I/O priority", errno))
+        }
         HostOp::Adopt => target.init.adopt(plan),
         HostOp::Await(message) => target.init.wait_for(plan, *message),
         HostOp::Notify(message) => target.init.tell(plan, *message),
@@ -82,6 +96,18 @@ fn set_oom_score(pid: i32, score: i32) -> Result<()> {
     let path = format!("/proc/{pid}/oom_score_adj");
     fs::write(&path, score.to_string())
         .map_err(|error| Error::sys(format!("cannot write {score} to {path:?}"), &error))
+}
+
+/// Raises a hard limit; where that is refused, the init's own attempt will say so.
+fn raise_limit(pid: i32, resource: u32, hard: u64) {
+    let raised = crate::sys::resource_limit(pid, resource).and_then(|(soft, old)| {
+        if old < hard {
+            crate::sys::set_resource_limit(pid, resource, (soft, hard))
+        } else {
+            Ok(())
+        }
+    });
+    let _the_init_says = raised;
 }
 
 /// The program shall be able to reopen its streams (`/dev/stderr`) as its own user.

@@ -6,17 +6,16 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use orlop_init::plan::{Header, Message, Op, REBORN, VERSION};
+use orlop_init::plan::{Header, Message, Op, REBORN, SOURCE, VERSION};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use super::{image, mount_ids, report};
-use crate::cgroup::Cgroup;
+use super::{image, mount_ids, report, sources};
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Bytes, Plan, Slot};
+use crate::plan::{Bytes, Plan, Slot, Step};
 use crate::sys::{Spawn, SpawnError, spawn};
 
 /// What spawning takes beside the plan.
@@ -59,7 +58,7 @@ pub(crate) struct Init {
     reborn: OnceCell<Process>,
     control: OwnedFd,
     progress: File,
-    /// It was found to be killed by SIGKILL.
+    /// It ended by SIGKILL.
     killed: Cell<bool>,
 }
 
@@ -84,13 +83,16 @@ impl Init {
             sealed_mounts: plan.sealed_mounts(),
             strings: plan.strings(),
             preserve_fds: plan.preserve_fds,
+            admission: plan.admission(),
         };
         let file = inherit.add(image::plan(&encode(&header, plan)?)?)?;
         let number = CString::new(file.to_string()).map_err(|_| Error::bug("a number with NUL"))?;
         let image = image::open(launch.init_file)?;
+        let joins = plan.joins.iter().map(open_join).collect::<Result<Vec<_>>>()?;
         let child = Spawn {
             namespaces: plan.clone_flags,
-            cgroup: launch.cgroup,
+            joins: &joins,
+            cgroup: Some(launch.cgroup),
             image: image.as_fd(),
             args: [c"orlop-init", &number],
             streams: launch.streams,
@@ -99,13 +101,8 @@ impl Init {
         };
         let (pid, pidfd) = spawn(&child).map_err(|error| spawn_error(error, plan))?;
         let born = Process { pid, pidfd };
-        Ok(Self {
-            born,
-            reborn: OnceCell::new(),
-            control,
-            progress: launch.progress,
-            killed: Cell::new(false),
-        })
+        let progress = launch.progress;
+        Ok(Self { born, reborn: OnceCell::new(), control, progress, killed: Cell::new(false) })
     }
 
     fn process(&self) -> &Process {
@@ -128,12 +125,9 @@ impl Init {
     /// As [`Init::wait_for`]; the process is not ours.
     pub(crate) fn adopt(&self, plan: &Plan) -> Result<()> {
         let mut message = [0; 5];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut message));
-        let pid = match (read, message) {
-            (Ok(5), [REBORN, a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
-            (Ok(0) | Err(Errno::CONNRESET), _) => return Err(self.failure(plan)),
-            (Ok(_), _) => return Err(Error::bug("the init sent a message out of turn")),
-            (Err(errno), _) => return Err(Error::sys("cannot read from the init", errno)),
+        let pid = match (self.hear(plan, &mut message)?, message) {
+            (5, [REBORN, a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
+            _ => return Err(Error::bug("the init sent a message out of turn")),
         };
         let foreign = || Error::bug("the init named a process that is not our child");
         let pid = i32::try_from(pid).map_err(|_| foreign())?;
@@ -153,13 +147,26 @@ impl Init {
     /// # Errors
     /// The init failed or died: what it was doing, with its field.
     pub(crate) fn wait_for(&self, plan: &Plan, message: Message) -> Result<()> {
-        let mut byte = [0];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut byte));
-        match read {
-            Ok(1) if byte == [message as u8] => Ok(()),
-            Ok(0) | Err(Errno::CONNRESET) => Err(self.failure(plan)),
-            Ok(_) => Err(Error::bug("the init sent a message out of turn")),
-            Err(errno) => Err(Error::sys("cannot read from the init", errno)),
+        let mut bytes = [0; 5];
+        match (self.hear(plan, &mut bytes)?, bytes) {
+            (1, [byte, ..]) if byte == message as u8 => Ok(()),
+            _ => Err(Error::bug("the init sent a message out of turn")),
+        }
+    }
+
+    /// The next message that does not ask for the source of a mount: those are answered.
+    fn hear(&self, plan: &Plan, bytes: &mut [u8; 5]) -> Result<usize> {
+        loop {
+            let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut *bytes));
+            match (read, *bytes) {
+                (Ok(5), [SOURCE, a, b, c, d]) => {
+                    let index = u32::from_le_bytes([a, b, c, d]);
+                    sources::answer(self.control.as_fd(), plan, self.pid(), index)?;
+                }
+                (Ok(0) | Err(Errno::CONNRESET), _) => return Err(self.failure(plan)),
+                (Ok(count), _) => return Ok(count),
+                (Err(errno), _) => return Err(Error::sys("cannot read from the init", errno)),
+            }
         }
     }
 
@@ -199,9 +206,9 @@ impl Init {
         report::failure(plan, &self.progress, ended)
     }
 
-    /// The error of this init, with what its cgroup says about its end.
-    pub(crate) fn with_cause(&self, error: Error, cgroup: &Cgroup) -> Error {
-        report::with_cause(error, self.killed.get(), Some(cgroup))
+    /// Whether it was found to have ended by SIGKILL, as the OOM killer ends a process.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.killed.get()
     }
 
     /// Kills the init and waits for its end.
@@ -284,11 +291,7 @@ fn open_slots(
     let mut numbers = Vec::new();
     for step in &plan.slots {
         let fd = match &step.op {
-            Slot::Namespace { path, flag, foreign } => open_namespace(path, *flag)
-                .and_then(
-                    |namespace| if *foreign { not_our_own(namespace, path) } else { Ok(namespace) },
-                )
-                .map_err(|error| error.at(step.field.clone()))?,
+            Slot::Namespace { .. } => open_join(step)?.0,
             Slot::UserNamespace(maps) => {
                 mount_ids::namespace(maps).map_err(|error| error.at(step.field.clone()))?
             }
@@ -306,6 +309,18 @@ fn open_slots(
         numbers.extend_from_slice(&inherit.add(fd)?.to_le_bytes());
     }
     Ok(Bytes::blob(numbers))
+}
+
+/// Opens a namespace to join, with its `CLONE_NEW*`.
+fn open_join(step: &Step<Slot>) -> Result<(OwnedFd, u32)> {
+    let Slot::Namespace { path, flag, foreign } = &step.op else {
+        return Err(Error::bug("only namespaces are joined"));
+    };
+    let open = || {
+        let namespace = open_namespace(path, *flag)?;
+        if *foreign { not_our_own(namespace, path) } else { Ok(namespace) }
+    };
+    open().map(|namespace| (namespace, *flag)).map_err(|error| error.at(step.field.clone()))
 }
 
 /// Opens a namespace's file, which must be of the type that config.json says.
@@ -357,6 +372,16 @@ fn spawn_error(error: SpawnError, plan: &Plan) -> Error {
                 .hint("cgroups below it have controllers enabled, so it cannot hold processes")
         }
         SpawnError::Clone(errno) => Error::sys("cannot create the container's process", errno),
+        SpawnError::Join(place, errno) => {
+            let error = Error::sys("cannot join the namespace", errno);
+            match plan.joins.get(place) {
+                Some(step) => error.at(step.field.clone()),
+                None => error,
+            }
+        }
+        SpawnError::Capabilities(errno) => {
+            Error::sys("cannot keep the capabilities of the user namespace", errno)
+        }
         SpawnError::Descriptors(errno) => Error::sys("cannot pass descriptors to the init", errno),
         SpawnError::Exec(errno) => image::exec_error(errno),
     }

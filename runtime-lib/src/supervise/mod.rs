@@ -3,14 +3,16 @@
 
 pub(crate) mod hooks;
 mod host_column;
+mod id_maps;
 mod image;
 mod init;
 mod mount_ids;
 mod net_devices;
 mod netlink;
 mod report;
+mod sources;
 
 pub(crate) use hooks::{HookState, run_hook};
 pub(crate) use host_column::{Target, execute};
 pub(crate) use init::{Init, Launch, Running, reap, reap_if_ended};
-pub(crate) use report::{Late, exec_failure, executed, with_cause};
+pub(crate) use report::{Late, exec_failure, executed};

@@ -9,7 +9,6 @@ use std::os::unix::fs::FileExt;
 use orlop_init::plan::{Op, Step as Doing, progress};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Cgroup;
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::plan::{Bytes, Plan};
@@ -104,16 +103,6 @@ fn signal_text(signal: i32) -> String {
     name
 }
 
-/// Says of an init that was killed whether it was for want of memory: the kernel counts that.
-pub(crate) fn with_cause(error: Error, killed: bool, cgroup: Option<&Cgroup>) -> Error {
-    let starved = cgroup.and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
-    match (killed && error.kind() == ErrorKind::Init, starved) {
-        (true, true) => error.hint("the kernel killed it: the cgroup was out of memory"),
-        (true, false) => error.hint("it was not for want of memory: somebody killed it"),
-        (false, _) => error,
-    }
-}
-
 fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) -> Error {
     if page.word(progress::STATE) != progress::FAILED {
         let message = match ended {
@@ -147,7 +136,7 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
         Doing::HookStatus => hook(format!("{what}: exit status {errno}, {detail}"), field),
         Doing::HookSignal => hook(format!("{what}: signal {errno}, {detail}"), field),
         Doing::HookTimeout => {
-            hook(format!("{what}: hook ran past specified timeout, {detail}"), field)
+            hook(format!("{what}: hook ran past specified timeout of {errno}.0s, {detail}"), field)
         }
         _ => {
             let mut message = what;
@@ -198,6 +187,11 @@ fn text(doing: Doing, errno: i32) -> &'static str {
         }
         Doing::Decode => "the init does not understand the plan",
         Doing::OpenSource => "cannot open the source",
+        Doing::AskForSource => "cannot have the runtime open the source",
+        Doing::SetGroup if errno == libc::EINVAL => "the group is not mapped in the namespace",
+        Doing::SetGroup => "cannot set the group",
+        Doing::ReadMaps => "cannot read its id maps",
+        Doing::OtherMaps => "it has other id maps than config.json",
         Doing::OpenTarget => "cannot look up the destination",
         Doing::CreateTarget => "cannot create the mountpoint",
         Doing::OpenFilesystem => "the kernel does not offer this filesystem here",
@@ -263,6 +257,8 @@ fn what(op: &Op<Bytes>) -> String {
         }
         Op::SessionKeyring { name } => format!("cannot join the session keyring {}", quoted(name)),
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
+        Op::CheckIdMaps { .. } => "cannot join the user namespace".to_owned(),
+        Op::NamespaceUser { .. } => "cannot become a user of the user namespace".to_owned(),
         Op::HostPropagation { .. } => "cannot set the propagation of the host's mounts".to_owned(),
         Op::OpenRoot { path, .. } => format!("invalid rootfs: {}", quoted(path)),
         Op::UseRoot | Op::Chroot { .. } => "cannot enter the container's root".to_owned(),

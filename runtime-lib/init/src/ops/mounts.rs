@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Special, Step};
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, OFlags, StatVfsMountFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -23,8 +23,13 @@ const FSCONFIG_VALUE_MAX: usize = 256;
 /// A bind mount.
 pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail> {
     let source = bind.source.c_str()?;
-    let tree =
-        rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive)).at(Step::OpenSource)?;
+    let tree = match rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive)) {
+        Err(Errno::ACCESS) => {
+            let source = init.ask_for_source()?;
+            paths::clone_tree(source.as_fd(), bind.recursive).at(Step::OpenSource)?
+        }
+        result => result.at(Step::OpenSource)?,
+    };
     let directory = paths::is_directory(&tree).at(Step::OpenSource)?;
     let kind = if directory { Kind::Directory } else { Kind::File };
     let place = mountpoint(init, bind.target.c_str()?, kind)?;
@@ -42,7 +47,28 @@ fn set_attributes(mount: BorrowedFd<'_>, tree: bool, change: Attributes) -> Resu
     if change.is_empty() {
         return Ok(());
     }
-    sys::mount_setattr(mount, tree, change.set, change.clear, 0).at(Step::SetAttributes)
+    match sys::mount_setattr(mount, tree, change.set, change.clear, 0) {
+        Err(Errno::PERM) if change.yielding != 0 => {}
+        result => return result.at(Step::SetAttributes),
+    }
+    // Some are locked: those that are there and that nobody wants cleared stay.
+    let kept = change.yielding & attributes_of(mount).at(Step::SetAttributes)?;
+    sys::mount_setattr(mount, tree, change.set, change.clear & !kept, 0).at(Step::SetAttributes)
+}
+
+/// The attributes of a mount, by statfs(2).
+fn attributes_of(mount: BorrowedFd<'_>) -> Result<u64, Errno> {
+    const ST_NOSYMFOLLOW: u64 = 0x2000;
+    const PAIRS: [(u64, u64); 5] = [
+        (StatVfsMountFlags::RDONLY.bits(), 0x1),
+        (StatVfsMountFlags::NOSUID.bits(), 0x2),
+        (StatVfsMountFlags::NODEV.bits(), 0x4),
+        (StatVfsMountFlags::NOEXEC.bits(), 0x8),
+        (ST_NOSYMFOLLOW, 0x20_0000),
+    ];
+    let flags = rustix::fs::fstatvfs(mount)?.f_flag.bits();
+    let set = PAIRS.iter().filter(|(flag, _)| flags & flag != 0);
+    Ok(set.fold(0, |attributes, (_, attribute)| attributes | attribute))
 }
 
 /// Before the mount is attached, or the kernel refuses.

@@ -246,6 +246,14 @@ fn of_mounts() {
 #[test]
 fn of_namespaces_and_the_root() {
     let namespaces = |list: Value| linux("namespaces", list);
+    let map = |size: u32| json!([{"containerID": 0, "hostID": 1, "size": size}]);
+    let mapped = |patch: Value| {
+        let namespaces = json!([{"type": "mount"}, {"type": "user"}]);
+        let mut linux =
+            json!({"namespaces": namespaces, "uidMappings": map(9), "gidMappings": map(9)});
+        super::merge(&mut linux, &patch);
+        json!({"linux": linux})
+    };
     let joined = |kind: &str, path: &str| {
         linux("namespaces", json!([{"type": "mount"}, {"type": kind, "path": path}]))
     };
@@ -258,7 +266,7 @@ fn of_namespaces_and_the_root() {
             "linux.namespaces[1].type",
             "second mount namespace",
         ),
-        (joined("user", ""), "linux.namespaces[1].type", "not supported by this version"),
+        (joined("user", ""), "linux.uidMappings", "no namespace path or mappings"),
         (joined("network", "ns/net"), "linux.namespaces[1].path", "not absolute"),
         (joined("network", "/a\0b"), "linux.namespaces[1].path", "NUL"),
         (
@@ -281,15 +289,15 @@ fn of_namespaces_and_the_root() {
         (linux("maskedPaths", json!(["/.."])), "linux.maskedPaths[0]", "root of the container"),
         (linux("readonlyPaths", json!([""])), "linux.readonlyPaths[0]", "not absolute"),
         (linux("readonlyPaths", json!(["/a\0"])), "linux.readonlyPaths[0]", "NUL"),
+        (linux("uidMappings", map(1)), "linux.uidMappings", "isn't enabled"),
+        (linux("gidMappings", map(1)), "linux.gidMappings", "isn't enabled"),
+        (mapped(json!({"uidMappings": map(0)})), "linux.uidMappings[0].size", "is 0"),
+        (mapped(json!({"gidMappings": null})), "linux.gidMappings", "maps of users and of groups"),
+        (mapped(json!({"uidMappings": null})), "linux.uidMappings", "maps of users and of groups"),
         (
-            linux("uidMappings", json!([{"hostID": 1, "size": 1}])),
-            "linux.uidMappings",
-            "not supported by this version",
-        ),
-        (
-            linux("gidMappings", json!([{"hostID": 1, "size": 1}])),
-            "linux.gidMappings",
-            "not supported by this version",
+            mapped(json!({"namespaces": [{"type": "user"}, {"type": "mount", "path": "/m"}]})),
+            "linux.namespaces[1].path",
+            "no rights over a mount namespace",
         ),
         (linux("mountLabel", json!("l")), "linux.mountLabel", "not supported by this version"),
         (

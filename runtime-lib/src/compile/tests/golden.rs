@@ -54,6 +54,25 @@ fn namespaces_new_and_joined() {
 }
 
 #[test]
+fn user_namespaces_new_and_joined() {
+    let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 10},
+        {"containerID": 10, "hostID": 7, "size": 1}]);
+    let linux = json!({
+        "uidMappings": maps, "gidMappings": maps,
+        "namespaces": [{"type": "mount"}, {"type": "user"}, {"type": "pid"}, {"type": "ipc"},
+            {"type": "network", "path": "/run/netns/a"}]
+    });
+    let process = json!({"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}],
+        "oomScoreAdj": 3, "user": {"uid": 1, "gid": 10}});
+    let mounts =
+        json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "noexec"]}]);
+    let mut new = json!({"linux": linux, "process": process, "mounts": mounts});
+    of_patch("user_namespace", &new);
+    new["linux"]["namespaces"][1]["path"] = json!("/proc/7/ns/user");
+    of_patch("user_namespace_joined", &new);
+}
+
+#[test]
 fn root_read_only_and_shared() {
     of_patch(
         "root",
