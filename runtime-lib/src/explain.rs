@@ -217,7 +217,12 @@ fn propagations(bytes: &Bytes) -> impl Iterator<Item = String> {
 }
 
 fn id_map(map: Option<IdMap>) -> Option<String> {
-    map.map(|map| format!("{}={}", if map.tree { "ridmap" } else { "idmap" }, map.slot))
+    map.map(|map| {
+        let name = if map.tree { "ridmap" } else { "idmap" };
+        let of = map.slot.map_or("container".to_owned(), |slot| slot.to_string());
+        let by = if map.by_creator { " by the creator" } else { "" };
+        format!("{name}={of}{by}")
+    })
 }
 
 fn bind(bind: &Bind<Bytes>) -> String {

@@ -149,6 +149,20 @@ pub(crate) unsafe trait Zeroed {}
 
 // SAFETY: a plain integer.
 unsafe impl Zeroed for usize {}
+// SAFETY: a plain integer.
+unsafe impl Zeroed for u8 {}
+
+impl Table<u8> {
+    /// Keeps a string for good, as long as there is room.
+    pub(crate) fn keep(&mut self, text: &CStr) -> Option<&'static CStr> {
+        let bytes = text.to_bytes_with_nul();
+        let memory = core::mem::take(&mut self.0);
+        let (own, rest) = memory.split_at_mut_checked(bytes.len())?;
+        self.0 = rest;
+        own.copy_from_slice(bytes);
+        CStr::from_bytes_with_nul(own).ok()
+    }
+}
 
 impl<T: Zeroed> Table<T> {
     /// Room for `count` values.
