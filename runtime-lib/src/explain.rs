@@ -238,7 +238,12 @@ fn propagations(bytes: &Bytes) -> impl Iterator<Item = String> {
 }
 
 fn id_map(map: Option<IdMap>) -> Option<String> {
-    map.map(|map| format!("{}={}", if map.tree { "ridmap" } else { "idmap" }, map.slot))
+    map.map(|map| {
+        let name = if map.tree { "ridmap" } else { "idmap" };
+        let of = map.slot.map_or("container".to_owned(), |slot| slot.to_string());
+        let by = if map.by_creator { " by the creator" } else { "" };
+        format!("{name}={of}{by}")
+    })
 }
 
 fn bind(bind: &Bind<Bytes>) -> String {
@@ -487,7 +492,7 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
 /// One line of the creator's column.
 fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
     let (operation, object) = match op {
-        HostOp::CgroupWrite(write) => {
+        HostOp::CgroupWrite(write) | HostOp::LateCgroupWrite(write) => {
             let rest = match &write.if_missing {
                 IfMissing::Skip => ", if it is there".to_owned(),
                 IfMissing::Instead { file, value } => format!(", or {file} = {value}"),

@@ -88,6 +88,8 @@ pub(crate) enum Slot {
 pub(crate) enum HostOp {
     /// A file of the container's cgroup.
     CgroupWrite(CgroupWrite),
+    /// The same, in its turn.
+    LateCgroupWrite(CgroupWrite),
     /// The device program, attached to the container's cgroup.
     DeviceProgram(DeviceProgram),
     /// fchown(2) of the container's cgroup, as far as it is to be managed from inside.

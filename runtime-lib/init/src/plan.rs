@@ -64,10 +64,12 @@ impl Attributes {
 /// Other ids of a mount's files than the filesystem has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
-    /// Slot of the user namespace whose maps these are.
-    pub slot: u16,
+    /// Slot of the user namespace whose maps these are; `None` for the container's own.
+    pub slot: Option<u16>,
     /// For the whole tree.
     pub tree: bool,
+    /// The creator makes the mount, as the init in its user namespace may not.
+    pub by_creator: bool,
 }
 
 /// A bind mount.

@@ -1,5 +1,6 @@
 //! The loop: one arm for each operation.
 
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
 use orlop_init::plan::{
@@ -44,10 +45,12 @@ pub(crate) struct Init<'a> {
     pub(crate) last_directory: Option<(&'a [u8], BorrowedFd<'static>)>,
     /// Mounts that turn read-only later.
     pub(crate) sealed: ops::mounts::Sealed,
-    /// The program's path, NUL-terminated, once it is found.
-    pub(crate) program: ops::program::PathBuffer,
+    /// Where strings are kept: not in here, as each copy of this would hold them.
+    pub(crate) memory: sys::Table<u8>,
+    /// The program's path, once it is found.
+    pub(crate) program: &'static CStr,
     /// `HOME=...`, once it is looked up.
-    pub(crate) home: Option<ops::program::PathBuffer>,
+    pub(crate) home: Option<&'static CStr>,
     /// The pid namespace that was joined for children.
     pub(crate) pid_namespace: Option<BorrowedFd<'static>>,
     /// Where argv and envp are put together.
@@ -109,7 +112,9 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         covers: ops::masks::Covers::default(),
         last_directory: None,
         sealed,
-        program: ops::program::PathBuffer::default(),
+        // The two below.
+        memory: sys::Table::with_room(2 * PATH_MAX).at(Step::Whole)?,
+        program: c"",
         home: None,
         pid_namespace: None,
         strings,

@@ -187,6 +187,7 @@ const HOST: &[Section] = &[
     process::oom_score,
     rdt::group,
     await_ready,
+    cgroup::tight_limits,
     schedule::by_creator,
 ];
 

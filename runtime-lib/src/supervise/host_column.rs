@@ -65,6 +65,7 @@ fn run(
     match op {
         // With the first of them.
         HostOp::CgroupWrite(_) => Ok(()),
+        HostOp::LateCgroupWrite(write) => target.cgroup.apply(std::slice::from_ref(write)),
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
         HostOp::CgroupOwner { uid } => target.cgroup.give_to(*uid),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
