@@ -18,6 +18,7 @@ pub mod bench;
 pub mod bundle;
 pub mod console;
 pub mod container;
+pub mod faults;
 pub mod harness;
 pub mod proc;
 pub mod rootfs;
