@@ -1,12 +1,12 @@
 #!/bin/bash
 # Runs end-to-end tests in a small virtual machine, in which every controller belongs to cgroup v2 and the kernel is
-# Debian's (of the host's release): what the host cannot show.
+# Debian's (of the host's release), with AppArmor: what the host cannot show.
 #
 #   vm.sh TEST...     tests of this crate by name, as "limits cgroup"
 #
 # The machine has no disk and no network: a kernel, and an initramfs with busybox, the runtime and the test programs,
-# all static. It boots in seconds even without hardware virtualisation, which it does not use: one emulated processor.
-# The kernel is kept outside the sources. Needs qemu-system-x86_64, busybox-static and apt-get.
+# all static, and the parser of AppArmor's profiles. It boots in seconds even without hardware virtualisation, which it does not use: one emulated processor.
+# What is downloaded is kept outside the sources. Needs qemu-system-x86_64, busybox-static and apt-get.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
@@ -15,6 +15,12 @@ target=${CARGO_TARGET_DIR:-$top/target}
 triple=x86_64-unknown-linux-gnu
 static="target.$triple.rustflags=['-Ctarget-feature=+crt-static','-Crelocation-model=static']"
 seconds=900
+
+# Unpacks a Debian package in the current directory.
+unpack() {
+    apt-get download -q "$1" >&2 || { apt-get update -q >&2 && apt-get download -q "$1" >&2; }
+    dpkg-deb -x ./*.deb .
+}
 
 kernel_package() {
     apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1
@@ -32,13 +38,35 @@ kernel() {
         mkdir -p "$cache"
         local dir
         dir=$(mktemp -d "$cache/kernel.XXXXXX")
-        (cd "$dir" && apt-get download -q "$package" >&2 && dpkg-deb -x ./*.deb . && mv boot/vmlinuz-* "$cache/$package")
+        (cd "$dir" && unpack "$package" && mv boot/vmlinuz-* "$cache/$package")
         rm -rf "$dir"
     fi
     echo "$cache/$package"
 }
 
+apparmor_parser() {
+    if [ ! -e "$cache/apparmor_parser" ]; then
+        mkdir -p "$cache"
+        local dir
+        dir=$(mktemp -d "$cache/apparmor.XXXXXX")
+        (cd "$dir" && unpack apparmor && mv sbin/apparmor_parser "$cache/apparmor_parser")
+        rm -rf "$dir"
+    fi
+    echo "$cache/apparmor_parser"
+}
+
+# Copies a program that is not static into the machine's /bin, and its libraries to their places.
+install_dynamic() {
+    local root=$1 program=$2 library
+    cp "$program" "$root/bin/"
+    ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
+        mkdir -p "$root$(dirname "$library")"
+        cp -L "$library" "$root$library"
+    done
+}
+
 kernel=$(kernel)
+apparmor_parser=$(apparmor_parser)
 cd "$top"
 cargo static --quiet
 arguments=()
@@ -52,22 +80,23 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/root/bin" "$work/root/tests" "$work/root/new"
 cp /bin/busybox "$work/root/bin/"
 cp "$target/$triple/release/orlop" "$work/root/bin/"
+install_dynamic "$work/root" "$apparmor_parser"
 for program in $programs; do cp "$program" "$work/root/tests/"; done
 cat >"$work/root/init" <<'INIT'
 #!/bin/busybox sh
 # The first root cannot be pivoted away from: everything moves to a tmpfs.
 /bin/busybox mount -t tmpfs tmpfs /new
-/bin/busybox cp -a /bin /tests /new/
+/bin/busybox cp -a /bin /lib* /tests /new/
 /bin/busybox cp /run.sh /new/
 exec /bin/busybox switch_root /new /bin/busybox sh /run.sh
 INIT
 cat >"$work/root/run.sh" <<'RUN'
-export PATH=/bin HOME=/ ORLOP_RUNTIME=/bin/orlop ORLOP_NO_SKIP=1 RUST_BACKTRACE=0
+export PATH=/bin HOME=/ ORLOP_RUNTIME=/bin/orlop ORLOP_NO_SKIP=1 ORLOP_HAS=AppArmor RUST_BACKTRACE=0
 /bin/busybox --install -s /bin
-mkdir -p /proc /sys /dev /run /tmp /etc /root
+mkdir -p /proc /sys /dev /run /tmp /etc/apparmor /root; touch /etc/apparmor/parser.conf
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm
-mount -t cgroup2 none /sys/fs/cgroup
+mount -t cgroup2 none /sys/fs/cgroup; mount -t securityfs none /sys/kernel/security
 echo "root:x:0:0:root:/root:/bin/sh" >/etc/passwd; echo "root:x:0:" >/etc/group
 ip link set lo up
 status=0

@@ -121,6 +121,20 @@ impl Test {
         said
     }
 
+    /// Ends a test that this machine lacks something for, and says so: `if t.lacks("AppArmor", is_off) { return }`.
+    ///
+    /// # Panics
+    /// Where `ORLOP_HAS` names it: a machine that was made to have it (conformance/vm.sh) must not skip.
+    #[must_use]
+    pub fn lacks(&self, what: &str, missing: bool) -> bool {
+        if missing {
+            let expected = std::env::var("ORLOP_HAS").unwrap_or_default();
+            assert!(!expected.split(' ').any(|name| name == what), "no {what} here");
+            loudly(&format!("SKIPPED {}: no {what}\n", test_name()));
+        }
+        missing
+    }
+
     /// Which runtime this is.
     #[must_use]
     pub fn peer(&self) -> Peer {

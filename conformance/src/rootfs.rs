@@ -43,6 +43,22 @@ pub fn make(dir: &Path) {
     std::fs::write(dir.join("etc/group"), "root:x:0:\nuser:x:1000:\n").expect("group");
 }
 
+/// Puts the program made of `probe.c` into a root filesystem, as `/bin/probe`; false where it could not be built.
+///
+/// # Panics
+/// Where it cannot be copied, or `ORLOP_NO_SKIP` is set and it could not be built.
+#[must_use]
+pub fn add_probe(root: &Path) -> bool {
+    let program = Path::new(env!("ORLOP_PROBE"));
+    if !program.exists() {
+        assert!(std::env::var_os("ORLOP_NO_SKIP").is_none(), "cannot run: no C compiler");
+        eprintln!("SKIPPED: no C compiler");
+        return false;
+    }
+    std::fs::copy(program, root.join("bin/probe")).expect("copy the probe");
+    true
+}
+
 /// Sets a file's permissions.
 ///
 /// # Panics

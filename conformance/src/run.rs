@@ -199,6 +199,15 @@ impl Running {
         i32::try_from(self.child.id()).expect("a pid is an i32")
     }
 
+    /// Whether it has not ended yet.
+    ///
+    /// # Panics
+    /// Where it cannot be asked.
+    #[must_use]
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
+    }
+
     /// What it has written to standard output so far.
     #[must_use]
     pub fn stdout_so_far(&self) -> String {

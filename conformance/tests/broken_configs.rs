@@ -251,7 +251,6 @@ fn values_that_have_no_meaning() {
             "process.capabilities.effective",
             "CAP_KILL",
         ),
-        field("/process/apparmorProfile", json!("x"), "process.apparmorProfile", "not supported"),
         mount(json!({"destination": "/", "type": "tmpfs"}), "mounts[0].destination", "root"),
         mount(json!({"destination": "/x"}), "mounts[0].type", "missing"),
         mount(

@@ -224,6 +224,21 @@ fn mount_targets_through_links_stay_in_the_root() {
 }
 
 #[test]
+fn link_to_the_root_is_no_place_to_mount_on() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "mounts it where nobody sees it") {
+        return;
+    }
+    for (target, options) in [("/", &["bind"][..]), ("..", &["bind"]), ("/", &[])] {
+        let bundle = t.bundle();
+        symlink(target, bundle.rootfs().join("data")).unwrap();
+        let kind = if options.is_empty() { "tmpfs" } else { "bind" };
+        let done = bundle.mount("/data", kind, t.dir().to_str().unwrap(), options).run().exits(1);
+        assert!(t.peer() != Peer::Orlop || done.stderr.contains("mounts[7].destination"), "{done}");
+    }
+}
+
+#[test]
 fn proc_that_is_a_link_is_refused_or_stays_inside() {
     // CVE-2019-19921, CVE-2023-28642
     let Some(t) = Test::begin() else { return };

@@ -212,19 +212,62 @@ fn user_namespace_has_the_configs_maps() {
 #[test]
 fn time_namespace_has_the_configs_offsets() {
     let Some(t) = Test::begin() else { return };
-    if t.differs(&[Peer::Orlop], "refused so far")
-        || t.differs(&[Peer::Runc], "1.1 does not know it")
-    {
+    if t.differs(&[Peer::Runc], "1.1 does not know it") {
+        return;
+    }
+    let bundle = || t.bundle().push("/linux/namespaces", json!({"type": "time"}));
+    let offsets = json!({
+        "boottime": {"secs": 1_000_000, "nanosecs": 0}, "monotonic": {"secs": -1, "nanosecs": 5}
+    });
+    let read = ["/bin/cat", "/proc/uptime", "/proc/self/timens_offsets"];
+    let out = bundle().set("/linux/timeOffsets", offsets).args(&read).run().ok().stdout;
+    let uptime: f64 = out.split(' ').next().unwrap().parse().unwrap();
+    assert!((1_000_000.0..2_000_000.0).contains(&uptime), "{out}");
+    let words: Vec<&str> = out.lines().skip(1).flat_map(str::split_whitespace).collect();
+    assert_eq!(words, ["monotonic", "-1", "5", "boottime", "1000000", "0"]);
+    let script = "cd /proc/self/ns; readlink time; readlink time_for_children";
+    let links = bundle().sh(script).run().ok();
+    let links = links.lines();
+    let ours = std::fs::read_link("/proc/self/ns/time").unwrap();
+    assert!(links[0] == links[1] && links[0] != ours.to_string_lossy(), "{links:?}");
+}
+
+#[test]
+fn time_namespace_is_joined_by_path_and_by_exec() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Runc], "1.1 does not know it") {
+        return;
+    }
+    let offsets = json!({"boottime": {"secs": 2_000_000}});
+    let bundle = t.bundle().push("/linux/namespaces", json!({"type": "time"}));
+    let bundle = bundle.set("/linux/timeOffsets", offsets).args(&["/bin/sleep", "100"]);
+    let first = bundle.run_detached();
+    let own = proc::namespace(first.pid, "time").unwrap();
+
+    let path = format!("/proc/{}/ns/time", first.pid);
+    let second = t.bundle().push("/linux/namespaces", json!({"type": "time", "path": path}));
+    let second = second.args(&["/bin/readlink", "/proc/self/ns/time"]).run().ok();
+    assert_eq!(second.stdout.trim_end(), own);
+
+    let done = first.call("exec", &[], &["/bin/readlink", "/proc/self/ns/time"]).ok();
+    assert_eq!(done.stdout.trim_end(), own);
+    let done = first.call("exec", &[], &["/bin/cat", "/proc/uptime"]).ok();
+    let uptime: f64 = done.stdout.split(' ').next().unwrap().parse().unwrap();
+    assert!(uptime > 2_000_000.0, "{uptime}");
+}
+
+#[test]
+fn time_before_the_clock_began_is_refused() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Runc], "1.1 does not know it") {
         return;
     }
     let bundle = t.bundle().push("/linux/namespaces", json!({"type": "time"}));
-    let offsets = json!({"boottime": {"secs": 1_000_000, "nanosecs": 0}});
-    let out = bundle.set("/linux/timeOffsets", offsets).args(&["/bin/cat", "/proc/uptime"]).run();
-    if t.unsupported(&out) {
-        return;
+    let offsets = json!({"monotonic": {"secs": -4_000_000_000_i64}});
+    let done = bundle.set("/linux/timeOffsets", offsets).run().exits(1);
+    if t.peer() == Peer::Orlop {
+        let _ = done.fails("linux.timeOffsets: ");
     }
-    let uptime: f64 = out.ok().stdout.split(' ').next().unwrap().parse().unwrap();
-    assert!(uptime > 1_000_000.0, "{uptime}");
 }
 
 #[test]

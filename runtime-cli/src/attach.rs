@@ -22,6 +22,8 @@ use crate::args::Parsed;
 use crate::failure::{Failure, Outcome};
 use crate::global::Context;
 use crate::launch::{Launch, Manner, give_up};
+use crate::log::Log;
+use crate::notify::{self, Proxy};
 use crate::pump::{End, Pump};
 use crate::signals;
 use crate::terminal::{Host, Raw};
@@ -36,18 +38,17 @@ pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     }
     // From before there is a container, so that no signal meant for it is lost.
     let signals = signals::divert()?;
-    let launched = |error: orlop::Error| Failure::launch(&error);
-    let (mut container, session) = match terminal {
-        true => {
-            Session::with_terminal(|socket| builder.console_socket(socket).run().map_err(launched))?
-        }
-        false => {
-            Session::with_pipes(root, |streams| builder.stdio(streams).run().map_err(launched))?
-        }
-    };
     let keep = report.keep;
+    let run = |builder| notify::run(context, builder, Manner::Attached, keep);
+    let ((mut container, proxy), session) = match terminal {
+        true => Session::with_terminal(|socket| run(builder.console_socket(socket)))?,
+        false => Session::with_pipes(root, |streams| run(builder.stdio(streams)))?,
+    };
     report.deliver(context, &mut container)?;
-    let ended = session.and_then(|session| session.follow(&mut container, &signals));
+    let ended = session.and_then(|mut session| {
+        session.notify = proxy.map(|proxy| (proxy, context.log));
+        session.follow(&mut container, &signals)
+    });
     match &ended {
         Ok(_) if keep => {}
         // The program's exit code counts all the same.
@@ -132,12 +133,14 @@ pub(crate) fn give_up_exec(exec: &mut Exec) {
 
 /// What connects the caller with the container.
 #[derive(Debug)]
-struct Session {
+struct Session<'a> {
     pumps: Vec<Pump>,
     terminal: Option<Raw>,
+    /// What the program says to the service manager, and where to tell of failures.
+    notify: Option<(Proxy, &'a Log)>,
 }
 
-impl Session {
+impl Session<'_> {
     /// Starts it on pipes of the owner `root`.
     fn with_pipes<F>(
         root: (u32, u32),
@@ -150,7 +153,7 @@ impl Session {
             stream(stderr(), Direction::Out, root, &mut pumps)?,
         ];
         let started = start(Stdio::Descriptors(streams))?;
-        Ok((started, Ok(Self { pumps, terminal: None })))
+        Ok((started, Ok(Self { pumps, terminal: None, notify: None })))
     }
 
     /// Starts it on a terminal of its own, which ours then shows.
@@ -175,7 +178,7 @@ impl Session {
             Pump::new(End::Shared(stdin()), End::Own(input)),
             Pump::new(End::Own(master), End::Shared(stdout())),
         ];
-        Ok(Self { pumps, terminal: Some(raw) })
+        Ok(Self { pumps, terminal: Some(raw), notify: None })
     }
 
     /// Copies and passes signals on until the container ends; its exit code.
@@ -186,6 +189,9 @@ impl Session {
             if pump.is_output() {
                 pump.drain();
             }
+        }
+        if let Some((proxy, log)) = self.notify.take() {
+            proxy.finish(log);
         }
         Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
     }
@@ -204,6 +210,9 @@ impl Session {
                 active.push(index);
             }
         }
+        if let Some(event) = self.notify.as_ref().and_then(|(proxy, _)| proxy.awaits()) {
+            events.push(event);
+        }
         match poll(&mut events, None) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(false),
@@ -216,10 +225,14 @@ impl Session {
         if ready.next().unwrap_or(false) {
             self.pass_on(container, signals);
         }
-        for (index, ready) in active.into_iter().zip(ready) {
+        for (index, ready) in active.into_iter().zip(&mut ready) {
             if let (true, Some(pump)) = (ready, self.pumps.get_mut(index)) {
                 pump.step();
             }
+        }
+        // What is left is the service manager's.
+        if let (Some(true), Some((proxy, log))) = (ready.next(), &mut self.notify) {
+            proxy.step(log);
         }
         Ok(ended)
     }
@@ -385,7 +398,7 @@ mod tests {
         assert_eq!(pumps.len(), 2, "there is nothing to copy to /dev/null");
         let mut program = Program::start(script, streams);
         let signals = signals::divert().unwrap();
-        let session = Session { pumps, terminal: None };
+        let session = Session { pumps, terminal: None, notify: None };
         let code = session.follow(&mut program, &signals).unwrap();
         fcntl_setfl(&result, OFlags::NONBLOCK).unwrap();
         let mut output = Vec::new();
@@ -409,7 +422,7 @@ mod tests {
         let mut program = Program::start("exec sleep 20", [null(), null(), null()]);
         let signals = signals::divert().unwrap();
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR2).unwrap();
-        let session = Session { pumps: Vec::new(), terminal: None };
+        let session = Session { pumps: Vec::new(), terminal: None, notify: None };
         assert_eq!(session.follow(&mut program, &signals).unwrap(), 128 + 12);
     }
 

@@ -9,11 +9,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use orlop::{Builder, Bundle, Container, Stdio};
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::args::Parsed;
 use crate::failure::Failure;
 use crate::global::{Context, absolute};
+use crate::notify;
 
 /// Whether the command stays with the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +84,8 @@ impl Launch {
             .preserve_fds(preserved)
             .no_pivot(parsed.is_on("no-pivot"))
             .no_new_keyring(parsed.is_on("no-new-keyring"))
-            .keep_failed(parsed.is_on("keep"));
+            .keep_failed(parsed.is_on("keep"))
+            .notify_directory(notify::is_wanted());
         if hooks {
             builder = builder.hook_environment(environment());
         }
@@ -261,13 +264,21 @@ pub(crate) fn send_descriptor(
     descriptor: impl AsFd,
     payload: &[u8],
 ) -> Result<(), Failure> {
+    send_with_descriptor(socket, descriptor, payload)
+        .map_err(|errno| Failure::system("cannot send the pidfd", errno))
+}
+
+/// The same, for others who fail in other words.
+pub(crate) fn send_with_descriptor(
+    socket: impl AsFd,
+    descriptor: impl AsFd,
+    payload: &[u8],
+) -> Result<(), Errno> {
     let descriptors = [descriptor.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    sendmsg(socket, &[IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL)
-        .map(drop)
-        .map_err(|errno| Failure::system("cannot send the pidfd", errno))
+    sendmsg(socket, &[IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
 /// Writes the pid, and nothing else, so that whoever sees the file sees it whole.

@@ -9,6 +9,7 @@ mod global;
 mod help;
 mod launch;
 mod log;
+mod notify;
 mod output;
 mod pump;
 mod signals;

@@ -138,6 +138,10 @@ fn mend(spec: &mut Value, warnings: &mut Vec<(Field, String)>) {
         process.entry("cwd").or_insert_with(|| serde_json::json!(""));
         drop_unknown_capabilities(process, warnings);
         rename_scheduler_flags(process);
+        if let Some(affinity) = object(process, "execCPUAffinity") {
+            // Empty is what the specification calls the same as absent.
+            affinity.retain(|_, list| list.as_str() != Some(""));
+        }
     }
     let linux = object(spec, "linux");
     let resources = linux.and_then(|linux| object(linux, "resources"));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -258,6 +259,16 @@ impl Container {
         }
         self.release()?;
         self.run_poststart()
+    }
+
+    /// Binds the socket on which the program of a container that was created with
+    /// [`Builder::notify_directory`] tells that it is ready (sd_notify(3)); `None` for another.
+    /// Each datagram is a message. They come from the container: nothing in them can be relied on.
+    ///
+    /// # Errors
+    /// Somebody else listens on it; it cannot be bound.
+    pub fn notify_socket(&self) -> Result<Option<UnixDatagram>> {
+        self.directory.bind_notify()
     }
 
     /// Lets the init go on, and waits until it executes the program.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use orlop_init::plan::{Message, Op};
+use orlop_init::plan::Op;
 
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Hierarchy};
@@ -26,6 +26,7 @@ pub struct Builder {
     stdio: Stdio,
     console_socket: Option<OwnedFd>,
     preserve_fds: u32,
+    notify: bool,
     hook_environment: Vec<String>,
     no_pivot: bool,
     no_new_keyring: bool,
@@ -61,6 +62,7 @@ impl Builder {
             stdio: Stdio::default(),
             console_socket: None,
             preserve_fds: 0,
+            notify: false,
             hook_environment: Vec::new(),
             no_pivot: false,
             no_new_keyring: false,
@@ -96,6 +98,15 @@ impl Builder {
     #[must_use]
     pub fn preserve_fds(mut self, count: u32) -> Self {
         self.preserve_fds = count;
+        self
+    }
+
+    /// Gives the program a directory `/run/notify`, and `NOTIFY_SOCKET` in its environment: where
+    /// it tells by sd_notify(3) that it is ready. Whoever starts the container listens there
+    /// ([`Container::notify_socket`]).
+    #[must_use]
+    pub fn notify_directory(mut self, yes: bool) -> Self {
+        self.notify = yes;
         self
     }
 
@@ -144,21 +155,26 @@ impl Builder {
         let process = self.bundle.spec.process().as_ref();
         let terminal = process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
         let console_socket = terminal || self.console_socket.is_some();
-        self.compile(&self.request(Streams::open(&self.stdio)?.null, console_socket))
+        self.compile(&self.request(Streams::open(&self.stdio)?.null, console_socket)?)
     }
 
-    fn request(&self, null_streams: u8, console_socket: bool) -> Request {
-        Request {
+    fn request(&self, null_streams: u8, console_socket: bool) -> Result<Request> {
+        let notify = match self.notify {
+            true => Some(StateDirectory::of(&self.state_root, &self.id)?.notify_directory()?),
+            false => None,
+        };
+        Ok(Request {
             id: self.id.clone(),
             bundle: self.bundle.directory.clone(),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            notify,
             null_streams,
             console_socket,
             joins: false,
             joins_pid: false,
-        }
+        })
     }
 
     fn compile(&self, request: &Request) -> Result<Plan> {
@@ -194,7 +210,7 @@ impl Builder {
 
     fn execute(self, release: Release) -> Result<Container> {
         let streams = Streams::open(&self.stdio)?;
-        let request = self.request(streams.null, self.console_socket.is_some());
+        let request = self.request(streams.null, self.console_socket.is_some())?;
         let plan = self.compile(&request)?;
         let hierarchy = Hierarchy::open()?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
@@ -253,6 +269,9 @@ impl Builder {
         release: Release,
     ) -> Result<OwnedFd> {
         let progress = directory.create_progress()?;
+        if self.notify {
+            directory.create_notify()?;
+        }
         let start = match release {
             Release::Fifo => Some(directory.create_fifo()?),
             Release::AtOnce => None,
@@ -306,13 +325,12 @@ fn finish(
     record: &mut Record,
     release: Release,
 ) -> Result<()> {
-    execute(plan, target)?;
     for step in &plan.child {
         if let Op::Seccomp { program, .. } = &step.op {
             directory.write_filter(&program.0)?;
         }
     }
-    target.init.wait_for(plan, Message::Ready)?;
+    execute(plan, target)?;
     record.pid = target.init.pid();
     record.cgroup_number = target.cgroup.number()?;
     let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");

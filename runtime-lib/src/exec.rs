@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
-use orlop_init::plan::{Message, progress};
+use orlop_init::plan::progress;
 use rustix::fs::MemfdFlags;
 
 use crate::cgroup::Cgroup;
@@ -115,9 +115,7 @@ impl<'a> ExecBuilder<'a> {
             null_streams: streams.null,
             hook_environment: &[],
         };
-        let result = supervise::execute(&plan, &target)
-            .and_then(|()| init.wait_for(&plan, Message::Ready))
-            .and_then(|()| init.start(&plan));
+        let result = supervise::execute(&plan, &target).and_then(|()| init.start(&plan));
         if let Err(error) = result {
             init.destroy();
             return Err(error);
@@ -152,6 +150,7 @@ impl<'a> ExecBuilder<'a> {
             no_pivot: join.no_pivot,
             no_new_keyring: join.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            notify: None,
             null_streams,
             console_socket: self.console_socket.is_some(),
             joins: true,

@@ -11,7 +11,10 @@ use orlop_init::plan::{
 use serde_json::{Value, json};
 
 use crate::cgroup::IfMissing;
-use crate::compile::{attr, capability_names, namespace_name, propagation_name, rlimit_name};
+use crate::compile::{
+    attr, capability_names, memory_policy_text, namespace_name, number_list_text, propagation_name,
+    rlimit_name, scheduling_text,
+};
 use crate::error::Field;
 use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step};
 
@@ -63,6 +66,10 @@ impl Plan {
     fn columns(&self) -> [(&'static str, Vec<Row>); 5] {
         let later = self.poststart.iter().chain(&self.poststop);
         let later = later.map(|hook| hook_row(hook, &hook_field(hook)));
+        let affinity = self.later_affinity.iter();
+        let affinity =
+            affinity.map(|text| row("exec-affinity", text, &"process.execCPUAffinity".into()));
+        let later = affinity.chain(later);
         let warnings = self.warnings.iter();
         [
             ("plan", self.frame()),
@@ -268,6 +275,15 @@ fn gids(bytes: &Bytes) -> String {
     if gids.is_empty() { "none".to_owned() } else { gids.join(" ") }
 }
 
+/// Processors.
+fn affinity(cpus: &Bytes, tolerant: bool) -> String {
+    if cpus.0.is_empty() {
+        return "all processors".to_owned();
+    }
+    let rest = if tolerant { ", as far as the cgroup allows" } else { "" };
+    format!("processors {}{rest}", number_list_text(&cpus.0))
+}
+
 fn set(mask: u64) -> String {
     let names: Vec<&str> = capability_names(mask).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(" ") }
@@ -290,6 +306,13 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             ("join-namespace", format!("{} from slot {slot}", flag_names(*flag)))
         }
         Op::Unshare { flags } => ("unshare", flag_names(*flags)),
+        Op::OpenProcfs => ("open-procfs", "/proc of the host".to_owned()),
+        Op::Attribute { name, value } => ("attribute", format!("{} = {}", show(name), show(value))),
+        Op::TimeNamespace { offsets } => {
+            let lines = String::from_utf8_lossy(&offsets.0).trim_end().replace('\n', ", ");
+            ("time-namespace", if lines.is_empty() { "no offsets".to_owned() } else { lines })
+        }
+        Op::Affinity { cpus, tolerant } => ("affinity", affinity(cpus, *tolerant)),
         Op::SessionKeyring { name } => ("session-keyring", show(name)),
         Op::LoopbackUp => ("loopback-up", "lo".to_owned()),
         Op::HostPropagation { change } => {
@@ -350,6 +373,16 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
             let (name, soft, hard) = (rlimit_name(*resource), limit(*soft), limit(*hard));
             ("rlimit", format!("{name} {soft}:{hard}"))
         }
+        Op::Scheduler(new) => ("scheduler", scheduling_text(new)),
+        Op::IoPriority { class, level } => {
+            let class = match class {
+                1 => "realtime",
+                2 => "best effort",
+                _ => "idle",
+            };
+            ("io-priority", format!("{class}, level {level}"))
+        }
+        Op::MemoryPolicy { mode, nodes } => ("memory-policy", memory_policy_text(*mode, &nodes.0)),
         Op::Umask { mask } => ("umask", format!("{mask:04o}")),
         Op::NoNewPrivileges => ("no-new-privs", String::new()),
         Op::Seccomp { flags, program } => {
@@ -409,6 +442,7 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         }
         HostOp::OomScoreAdj(score) => ("oom-score", score.to_string()),
         HostOp::StdioOwner { uid } => ("stdio-owner", format!("uid {uid}")),
+        HostOp::Scheduler(new) => ("scheduler", scheduling_text(new)),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
         HostOp::Await(what) => ("await", message(*what).to_owned()),
         HostOp::Notify(what) => ("notify", message(*what).to_owned()),

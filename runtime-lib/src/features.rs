@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::compile::mount_options::mount_options;
+use crate::compile::{MODE_FLAGS, MODES};
 use crate::seccomp::known;
 
 /// The features document; it serializes to the JSON of the runtime-spec.
@@ -44,6 +45,8 @@ pub struct Linux {
     pub selinux: Enabled,
     /// Intel's resource director.
     pub intel_rdt: Enabled,
+    /// NUMA policies.
+    pub memory_policy: MemoryPolicy,
     /// Mounts beyond mount(2).
     pub mount_extensions: MountExtensions,
     /// Network devices that are moved into the container.
@@ -95,6 +98,16 @@ pub struct Seccomp {
     pub supported_flags: Vec<&'static str>,
 }
 
+/// NUMA policies of a container's memory; whether the host's kernel has the newest is not asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MemoryPolicy {
+    /// The modes.
+    pub modes: Vec<&'static str>,
+    /// Their flags.
+    pub flags: Vec<&'static str>,
+}
+
 /// Mounts beyond mount(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -103,6 +116,7 @@ pub struct MountExtensions {
     pub idmap: Enabled,
 }
 
+const YES: Enabled = Enabled { enabled: true };
 const NO: Enabled = Enabled { enabled: false };
 
 /// What this build can do.
@@ -121,13 +135,17 @@ pub fn features() -> Features {
         ],
         mount_options: mount_options().collect(),
         linux: Linux {
-            namespaces: &["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "uts"],
             capabilities: capabilities(),
             cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: seccomp(),
-            apparmor: NO,
-            selinux: NO,
+            apparmor: YES,
+            selinux: YES,
             intel_rdt: NO,
+            memory_policy: MemoryPolicy {
+                modes: MODES.iter().map(|(_, _, name)| *name).collect(),
+                flags: MODE_FLAGS.iter().map(|(_, _, name)| *name).collect(),
+            },
             mount_extensions: MountExtensions { idmap: NO },
             net_devices: NO,
         },

@@ -23,8 +23,24 @@ impl HostFacts {
             last_capability: LAST_CAPABILITY,
             own_cgroup: if own_cgroup_matters { own_cgroup()? } else { String::new() },
             kcore: fs::exists("/proc/kcore").unwrap_or(false),
+            apparmor: apparmor_in_force(),
+            selinux: selinux_in_force(),
         })
     }
+}
+
+/// Whether the kernel has AppArmor switched on.
+fn apparmor_in_force() -> bool {
+    read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
+/// Whether the kernel has SELinux switched on: its filesystem is mounted then, and a policy
+/// loaded, as only without one every process is labelled "kernel".
+fn selinux_in_force() -> bool {
+    const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
+    rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|stat| stat.f_type == SELINUX_MAGIC)
+        && read("/proc/thread-self/attr/current")
+            .is_ok_and(|label| label.trim_end_matches(['\0', '\n']) != "kernel")
 }
 
 /// The calling process's cgroup in the unified hierarchy.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use orlop_init::plan::{Message, Op, Special};
+use orlop_init::plan::{Message, Op, Scheduling, Special};
 use serde::{Serialize, Serializer};
 
 use crate::cgroup::{CgroupWrite, DeviceProgram};
@@ -90,6 +90,8 @@ pub(crate) enum HostOp {
     OomScoreAdj(i32),
     /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
     StdioOwner { uid: u32 },
+    /// sched_setattr(2) of the init, which is ready.
+    Scheduler(Scheduling),
     /// Waits for the init to be reborn, and takes the new process for it.
     Adopt,
     /// Waits for a message of the init.
@@ -143,6 +145,8 @@ pub struct Plan {
     pub(crate) poststop: Vec<HookPlan>,
     /// `annotations`, kept with the container's state (sorted).
     pub(crate) annotations: std::collections::BTreeMap<String, String>,
+    /// `process.execCPUAffinity` in words: it is for processes that join later.
+    pub(crate) later_affinity: Option<String>,
     /// How many descriptors from 3 on the program inherits.
     pub(crate) preserve_fds: u32,
     /// What config.json asks for that has no effect, each with its field.

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
@@ -29,6 +30,8 @@ const STATE: &str = "state.json";
 const FIFO: &str = "exec.fifo";
 const PROGRESS: &str = "progress";
 const SECCOMP: &str = "seccomp.bpf";
+const NOTIFY: &str = "notify";
+const NOTIFY_SOCKET: &str = "notify.sock";
 
 /// What is kept of a container. Readers take records of older versions: new fields have defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -244,6 +247,54 @@ impl StateDirectory {
             Err(Errno::NOENT | Errno::NXIO) => Ok(None),
             Err(errno) => Err(Error::sys(format!("cannot open {path:?}"), errno)),
         }
+    }
+
+    /// Where the directory of the socket for sd_notify(3) is; absolute.
+    ///
+    /// # Errors
+    /// There is no working directory that it could be relative to.
+    pub(crate) fn notify_directory(&self) -> Result<PathBuf> {
+        let path = self.path.join(NOTIFY);
+        std::path::absolute(&path).map_err(|error| failed("find", &path, &error))
+    }
+
+    /// Makes that directory.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn create_notify(&self) -> Result<()> {
+        let path = self.path.join(NOTIFY);
+        let open = fs::Permissions::from_mode(0o755); // whatever the caller's umask is
+        fs::create_dir(&path)
+            .and_then(|()| fs::set_permissions(&path, open))
+            .map_err(|error| failed("create", &path, &error))
+    }
+
+    /// Binds the socket in that directory; `None` where the container has none.
+    ///
+    /// # Errors
+    /// Somebody listens on it; it cannot be bound.
+    pub(crate) fn bind_notify(&self) -> Result<Option<UnixDatagram>> {
+        let path = self.path.join(NOTIFY);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Error::sys(format!("cannot open {path:?}"), errno)),
+        };
+        let _lock = self.lock()?;
+        // An address has no room for a long path.
+        let address = format!("/proc/self/fd/{}/{NOTIFY_SOCKET}", directory.as_raw_fd());
+        if UnixDatagram::unbound().and_then(|socket| socket.connect(&address)).is_ok() {
+            const STARTED: &str = "cannot start an already running container";
+            return Err(Error::new(ErrorKind::InvalidState, STARTED));
+        }
+        let _none = fs::remove_file(&address); // left by a start that was killed
+        let socket = UnixDatagram::bind(&address);
+        let everybody = fs::Permissions::from_mode(0o777);
+        socket
+            .and_then(|socket| fs::set_permissions(&address, everybody).map(|()| Some(socket)))
+            .map_err(|error| failed("bind", &path.join(NOTIFY_SOCKET), &error))
     }
 
     /// Removes the fifo of a container that was released.

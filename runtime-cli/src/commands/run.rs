@@ -2,9 +2,10 @@
 
 use crate::args::{Flag, Grammar, Parsed};
 use crate::attach;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::global::Context;
 use crate::launch::{Launch, Manner};
+use crate::notify;
 
 pub(super) const GRAMMAR: Grammar = Grammar {
     name: "run",
@@ -37,7 +38,10 @@ pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
 
 fn detached(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let Launch { builder, report, .. } = Launch::prepare(context, parsed, Manner::Detached)?;
-    let mut container = builder.run().map_err(|error| Failure::launch(&error))?;
+    let (mut container, proxy) = notify::run(context, builder, Manner::Detached, report.keep)?;
     report.deliver(context, &mut container)?;
+    if let (Some(proxy), Some(init)) = (proxy, container.pidfd()) {
+        proxy.wait(context.log, init);
+    }
     Ok(0)
 }

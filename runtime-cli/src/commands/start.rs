@@ -4,6 +4,7 @@ use super::container;
 use crate::args::{Grammar, Parsed};
 use crate::failure::Outcome;
 use crate::global::Context;
+use crate::notify;
 
 pub(super) const GRAMMAR: Grammar = Grammar {
     name: "start",
@@ -15,6 +16,6 @@ pub(super) const GRAMMAR: Grammar = Grammar {
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
-    container(context, parsed)?.start()?;
+    notify::start(context, &mut container(context, parsed)?)?;
     Ok(0)
 }

@@ -204,6 +204,45 @@ pub struct Capabilities {
     pub ambient: u64,
 }
 
+/// What sched_setattr(2) sets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// -20 to 19.
+    pub nice: i32,
+    /// 1 to 99 for the realtime policies, else 0.
+    pub priority: u32,
+    /// Nanoseconds of each period, for `SCHED_DEADLINE`.
+    pub runtime: u64,
+    /// Nanoseconds.
+    pub deadline: u64,
+    /// Nanoseconds; 0 for the deadline.
+    pub period: u64,
+}
+
+impl Scheduling {
+    /// struct sched_attr of version 1 (since Linux 5.3), on a little-endian machine.
+    #[must_use]
+    pub fn attributes(&self) -> [u64; 7] {
+        const SIZE: u64 = 56;
+        let halves = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let (nice, priority) = (self.nice.cast_unsigned(), self.priority);
+        [
+            SIZE | u64::from(self.policy) << 32,
+            self.flags,
+            halves(nice, priority),
+            self.runtime,
+            self.deadline,
+            self.period,
+            // The bounds of utilisation, for which config.json has no fields.
+            0,
+        ]
+    }
+}
+
 /// One operation of the init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op<B> {
@@ -218,6 +257,44 @@ pub enum Op<B> {
     Unshare {
         /// `CLONE_NEW*` flags.
         flags: u32,
+    },
+    /// Opens the host's procfs, for [`Op::Attribute`]: before anything of a container is joined.
+    OpenProcfs,
+    /// Tells a security module what the process shall be: proc_pid_attr(5).
+    Attribute {
+        /// Path below `/proc/thread-self/attr`.
+        name: B,
+        /// What is written, without NUL.
+        value: B,
+    },
+    /// A new time namespace, which the init enters by setns(2): unshare(2) would leave it out, and
+    /// the offsets cannot be set any more once somebody is in.
+    TimeNamespace {
+        /// What is written to `timens_offsets`; may be empty.
+        offsets: B,
+    },
+    /// sched_setaffinity(2).
+    Affinity {
+        /// Bit n for processor n, in little-endian 64-bit words; empty for all.
+        cpus: B,
+        /// Where the cgroup allows none of them, those that it allows are used.
+        tolerant: bool,
+    },
+    /// sched_setattr(2).
+    Scheduler(Scheduling),
+    /// ioprio_set(2).
+    IoPriority {
+        /// `IOPRIO_CLASS_*`.
+        class: u8,
+        /// 0 (highest) to 7.
+        level: u8,
+    },
+    /// set_mempolicy(2).
+    MemoryPolicy {
+        /// `MPOL_*` with `MPOL_F_*`.
+        mode: u32,
+        /// Bit n for node n, in little-endian 64-bit words; may be empty.
+        nodes: B,
     },
     /// A new session keyring of this name (keyctl(2)); a kernel without keyrings is fine.
     SessionKeyring {

@@ -28,6 +28,8 @@ pub(crate) struct Init<'a> {
     pub(crate) root: Option<OwnedFd>,
     /// The init's own handle on procfs.
     pub(crate) procfs: Option<OwnedFd>,
+    /// The host's procfs, where a security module is to be told something.
+    pub(crate) host_procfs: Option<OwnedFd>,
     /// Host's `/dev/null` and the tmpfs that cover masked paths.
     pub(crate) covers: ops::masks::Covers,
     /// The directory that held the last device or link.
@@ -92,6 +94,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         start,
         root: None,
         procfs: None,
+        host_procfs: None,
         covers: ops::masks::Covers::default(),
         last_directory: None,
         sealed,
@@ -129,6 +132,13 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
     match op {
         Op::JoinNamespace { slot, flag } => init.join(slot, flag),
         Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
+        Op::OpenProcfs => ops::attributes::open_procfs(init),
+        Op::Attribute { name, value } => ops::attributes::write(init, name.0, value.0),
+        Op::TimeNamespace { offsets } => ops::time::enter_new(offsets.0),
+        Op::Affinity { cpus, tolerant } => ops::schedule::affinity(cpus.0, tolerant),
+        Op::Scheduler(new) => sys::sched_setattr(&new).at(Step::Whole),
+        Op::IoPriority { class, level } => sys::set_io_priority(class, level).at(Step::Whole),
+        Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(mode, nodes.0).at(Step::Whole),
         Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
@@ -203,8 +213,8 @@ impl Init<'_> {
     /// Forgets every descriptor that is only needed to set up: they are about to be closed.
     pub(crate) fn release_descriptors(&mut self) {
         let root = self.root.take();
-        let procfs = self.procfs.take();
-        for fd in [root, procfs].into_iter().chain(self.covers.take()).flatten() {
+        let (procfs, host_procfs) = (self.procfs.take(), self.host_procfs.take());
+        for fd in [root, procfs, host_procfs].into_iter().chain(self.covers.take()).flatten() {
             sys::leave_open(fd);
         }
         self.last_directory = None;

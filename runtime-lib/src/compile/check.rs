@@ -71,13 +71,6 @@ pub(super) fn unbuilt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
 
 pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
     let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    refuse(&[
-        ("process.scheduler", process.scheduler().is_some()),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-        ("process.apparmorProfile", filled(process.apparmor_profile())),
-        ("process.selinuxLabel", filled(process.selinux_label())),
-    ])?;
     if process.command_line().is_some() {
         out.warn("process.commandLine", "has no effect on Linux; process.args holds the program");
     }
@@ -92,9 +85,7 @@ fn linux(linux: &Linux) -> Result<()> {
     refuse(&[
         ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
         ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty())),
-        ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.mountLabel", filled(linux.mount_label())),
     ])

@@ -1,12 +1,16 @@
 //! A further process in a container that is there.
 
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, Process, Spec,
+    LinuxBuilder, LinuxMemoryPolicy, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, Process,
+    Spec,
 };
 use orlop_init::plan::Op;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, Config, HostFacts, Request, Section, capabilities, check, process, streams};
+use super::{
+    Columns, Config, HostFacts, Request, Section, capabilities, check, labels, process, schedule,
+    streams,
+};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
 use crate::seccomp;
@@ -19,6 +23,8 @@ pub(crate) struct Join {
     /// `process`, without its arguments and environment.
     pub(crate) process: Process,
     pub(crate) personality: Option<LinuxPersonality>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_policy: Option<LinuxMemoryPolicy>,
     /// `SECCOMP_FILTER_FLAG_*` of the filter that is kept beside.
     pub(crate) seccomp_flags: Option<u32>,
     pub(crate) no_new_keyring: bool,
@@ -46,6 +52,7 @@ impl Join {
             namespaces: namespaces.fold(0, |flags, namespace| flags | namespace.typ() as u32),
             process,
             personality: linux.and_then(|linux| linux.personality().clone()),
+            memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
             seccomp_flags,
             no_new_keyring: request.no_new_keyring,
             no_pivot: request.no_pivot,
@@ -53,8 +60,8 @@ impl Join {
         })
     }
 
-    /// What `process` leaves open comes from the container's own (runc's rule): capabilities and
-    /// resource limits; and always the umask and the OOM score.
+    /// What `process` leaves open comes from the container's own (runc's rule): capabilities,
+    /// resource limits, labels and how it is scheduled; and always the umask and the OOM score.
     fn complete(&self, process: &Process) -> Process {
         let mut process = process.clone();
         if process.capabilities().is_none() {
@@ -62,6 +69,22 @@ impl Join {
         }
         if process.rlimits().is_none() {
             process.set_rlimits(self.process.rlimits().clone());
+        }
+        let missing = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
+        if missing(process.apparmor_profile()) {
+            process.set_apparmor_profile(self.process.apparmor_profile().clone());
+        }
+        if missing(process.selinux_label()) {
+            process.set_selinux_label(self.process.selinux_label().clone());
+        }
+        if process.scheduler().is_none() {
+            process.set_scheduler(self.process.scheduler().clone());
+        }
+        if process.io_priority().is_none() {
+            process.set_io_priority(*self.process.io_priority());
+        }
+        if process.exec_cpu_affinity().is_none() {
+            process.set_exec_cpu_affinity(self.process.exec_cpu_affinity().clone());
         }
         process.set_oom_score_adj(self.process.oom_score_adj());
         let umask = self.process.user().umask();
@@ -82,10 +105,16 @@ const CHILD: &[Section] = &[
     process::personality,
     process::find_home,
     process::umask,
+    labels::apparmor,
+    labels::selinux,
     process::no_new_privileges,
     process::chdir,
     process::close_descriptors,
     process::rlimits,
+    schedule::final_affinity,
+    schedule::io_priority,
+    schedule::scheduler,
+    schedule::memory_policy,
 ];
 
 /// The rest, after a filter that takes a privilege to load.
@@ -100,6 +129,9 @@ const AS_USER: &[Section] = &[
 
 /// What the creator does meanwhile.
 const HOST: &[Section] = &[process::oom_score, streams::owner];
+
+/// ... and when the init is ready.
+const AT_LAST: &[Section] = &[super::await_ready, schedule::by_creator];
 
 /// Decides everything that running a process in a container will do.
 ///
@@ -117,6 +149,8 @@ pub(crate) fn compile(
     config.dev_is_bound = join.dev_is_bound;
     let mut out = Columns::default();
     check::process(config.process, &mut out)?;
+    labels::open_procfs(&config, &mut out)?;
+    schedule::first_affinity(&config, &mut out)?;
     enter(join, &mut out)?;
     run(CHILD, &config, &mut out)?;
     let mut filter = join
@@ -143,6 +177,7 @@ pub(crate) fn compile(
     if request.joins_pid {
         out.host("linux.namespaces", HostOp::Adopt);
     }
+    run(AT_LAST, &config, &mut out)?;
     Ok(Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -156,6 +191,7 @@ pub(crate) fn compile(
         poststart: Vec::new(),
         poststop: Vec::new(),
         annotations: Default::default(),
+        later_affinity: None,
         preserve_fds: request.preserve_fds,
         warnings: out.warnings,
     })
@@ -196,7 +232,7 @@ fn enter(join: &Join, out: &mut Columns) -> Result<()> {
 fn synthetic_spec(join: &Join, process: Process) -> Result<Spec> {
     let failed = |_| Error::bug("a configuration cannot be put together");
     let mut linux = LinuxBuilder::default().build().map_err(failed)?;
-    linux.set_personality(join.personality.clone());
+    linux.set_personality(join.personality.clone()).set_memory_policy(join.memory_policy.clone());
     // The namespaces are there; of what they are, only that a mount namespace is among them matters.
     let mut mount = LinuxNamespace::default();
     mount.set_typ(LinuxNamespaceType::Mount);

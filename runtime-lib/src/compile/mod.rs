@@ -11,18 +11,22 @@ pub(crate) mod device_program;
 mod devices;
 pub(crate) mod exec;
 mod hooks;
+mod labels;
 pub(crate) mod mount_options;
 mod mounts;
 mod namespaces;
+mod number_list;
 mod paths;
 mod process;
 pub(crate) mod resources;
 mod root;
+mod schedule;
 mod seccomp;
 mod streams;
 mod sysctl;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,7 +41,9 @@ pub(crate) use capabilities::names as capability_names;
 pub(crate) use check::check_id;
 pub(crate) use mount_options::{attr, propagation_name};
 pub(crate) use namespaces::name as namespace_name;
+pub(crate) use number_list::text as number_list_text;
 pub(crate) use process::rlimit_name;
+pub(crate) use schedule::{MODE_FLAGS, MODES, memory_policy_text, scheduling_text};
 
 /// The version of the runtime-spec that is implemented, and that hooks are told.
 pub(crate) const OCI_VERSION: &str = "1.3.0";
@@ -52,6 +58,8 @@ pub(crate) struct Request {
     pub(crate) no_new_keyring: bool,
     /// How many descriptors from 3 on the program inherits.
     pub(crate) preserve_fds: u32,
+    /// Absolute path of the directory of the socket for sd_notify(3).
+    pub(crate) notify: Option<PathBuf>,
     /// Bit n: descriptor n of the program is the host's `/dev/null`.
     pub(crate) null_streams: u8,
     /// There is a socket for the terminal's master.
@@ -71,6 +79,10 @@ pub(crate) struct HostFacts {
     pub(crate) own_cgroup: String,
     /// `/proc/kcore` is there.
     pub(crate) kcore: bool,
+    /// AppArmor is in force.
+    pub(crate) apparmor: bool,
+    /// SELinux is in force.
+    pub(crate) selinux: bool,
 }
 
 /// One step of the order.
@@ -78,6 +90,9 @@ type Section = fn(&Config<'_>, &mut Columns) -> Result<()>;
 
 /// What the init does, in this order.
 const CHILD: &[Section] = &[
+    labels::open_procfs,
+    schedule::first_affinity,
+    time::namespace,
     namespaces::join,
     namespaces::unshare_network,
     namespaces::unshare_cgroup,
@@ -86,6 +101,7 @@ const CHILD: &[Section] = &[
     root::host_propagation,
     root::open,
     mounts::mounts_and_sysctls,
+    mounts::notify,
     devices::nodes,
     devices::links,
     hooks::wait_for_runtime_hooks,
@@ -104,10 +120,15 @@ const CHILD: &[Section] = &[
     process::personality,
     process::find_home,
     process::umask,
+    labels::apparmor,
+    labels::selinux,
     process::no_new_privileges,
     process::chdir,
     process::close_descriptors,
     process::rlimits,
+    schedule::io_priority,
+    schedule::scheduler,
+    schedule::memory_policy,
     seccomp::while_privileged,
     capabilities::bounding,
     process::groups,
@@ -125,9 +146,16 @@ const CHILD: &[Section] = &[
 ];
 
 /// What the creator does meanwhile, in this order. All of it is done before the program starts:
-/// the creator releases the init, or returns from `create`, only after this and [`Message::Ready`].
-const HOST: &[Section] =
-    &[cgroup::limits, process::oom_score, streams::owner, hooks::runtime, namespaces::adopt];
+/// the creator releases the init, or returns from `create`, only after this.
+const HOST: &[Section] = &[
+    cgroup::limits,
+    process::oom_score,
+    streams::owner,
+    hooks::runtime,
+    namespaces::adopt,
+    await_ready,
+    schedule::by_creator,
+];
 
 /// Decides everything that creating a container will do.
 ///
@@ -155,6 +183,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         poststart: hooks::poststart(&config)?,
         poststop: hooks::poststop(&config)?,
         annotations: annotations(spec),
+        later_affinity: schedule::affinity_of_later(&config)?,
         preserve_fds: request.preserve_fds,
         warnings: out.warnings,
     })
@@ -164,6 +193,12 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
 fn ready(_config: &Config<'_>, out: &mut Columns) -> Result<()> {
     out.child("process", Op::Notify(Message::Ready));
     out.child("process", Op::AwaitStart);
+    Ok(())
+}
+
+/// The creator's side of [`ready`].
+fn await_ready(_config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    out.host("process", HostOp::Await(Message::Ready));
     Ok(())
 }
 
@@ -201,7 +236,7 @@ impl<'a> Config<'a> {
             facts,
             rootfs: root::path(spec, &request.bundle)?,
             namespaces: namespaces::Namespaces::new(spec)?,
-            env: process::Environment::new(process)?,
+            env: process::Environment::new(process, request.notify.is_some())?,
             dev_is_bound: mounts::binds_dev(spec),
             spec,
         })

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
-use orlop_init::plan::{Bind, Filesystem, Op, Special};
+use orlop_init::plan::{Attributes, Bind, Filesystem, Op, Special};
 
 use super::mount_options::{Options, attr};
 use super::{Columns, Config, check, clean, kernel_path, sysctl};
@@ -124,6 +124,23 @@ pub(super) fn mounts_and_sysctls(config: &Config<'_>, out: &mut Columns) -> Resu
     if procfs_wanted {
         sysctl::emit(config, out)?;
     }
+    Ok(())
+}
+
+/// The directory of the socket for sd_notify(3), where programs of containers look for it.
+pub(super) fn notify(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    const FIELD: &str = "NOTIFY_SOCKET";
+    let Some(directory) = &config.request.notify else { return Ok(()) };
+    let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let bind = Bind {
+        source: kernel_path(directory, FIELD)?,
+        target: kernel_path("/run/notify", FIELD)?,
+        recursive: false,
+        attributes: Attributes { set, clear: 0 },
+        tree_attributes: Attributes::default(),
+        propagation: Bytes::default(),
+    };
+    out.child(FIELD, Op::Bind(bind));
     Ok(())
 }
 

@@ -74,6 +74,11 @@ impl<'a> Namespaces<'a> {
         self.find(kind).is_some_and(|namespace| namespace.path.is_none())
     }
 
+    /// The field of a new namespace of this kind.
+    pub(super) fn new_field(&self, kind: LinuxNamespaceType) -> Option<String> {
+        self.find(kind).filter(|namespace| namespace.path.is_none()).map(Namespace::field)
+    }
+
     pub(super) fn clone_flags(&self) -> u32 {
         BORN_INTO
             .iter()
@@ -94,7 +99,7 @@ impl<'a> Namespaces<'a> {
 
 fn check_one(namespace: &Namespace<'_>) -> Result<()> {
     let field = namespace.field();
-    if matches!(namespace.kind, LinuxNamespaceType::User | LinuxNamespaceType::Time) {
+    if namespace.kind == LinuxNamespaceType::User {
         return Err(Error::unsupported(
             format!("{field}.type"),
             format!(

@@ -18,15 +18,17 @@ pub(super) struct Environment<'a> {
 }
 
 impl<'a> Environment<'a> {
-    pub(super) fn new(process: &'a Process) -> Result<Self> {
+    /// With `notify`, the program is told of its socket for sd_notify(3).
+    pub(super) fn new(process: &'a Process, notify: bool) -> Result<Self> {
         let all = process.env().as_deref().unwrap_or_default();
         for (index, entry) in all.iter().enumerate() {
             check_variable(entry, &format!("process.env[{index}]"))?;
         }
         let mut seen = HashSet::new();
         let name = |entry: &'a str| entry.split_once('=').map_or(entry, |(name, _)| name);
-        let mut entries: Vec<&str> =
-            all.iter().rev().map(String::as_str).filter(|entry| seen.insert(name(entry))).collect();
+        let own = notify.then_some("NOTIFY_SOCKET=/run/notify/notify.sock");
+        let all = all.iter().map(String::as_str).chain(own);
+        let mut entries: Vec<&str> = all.rev().filter(|entry| seen.insert(name(entry))).collect();
         entries.reverse();
         // An empty HOME counts as none, and is found in the container.
         entries.retain(|entry| *entry != "HOME=");

@@ -52,6 +52,8 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
+        HostOp::Scheduler(new) => crate::sys::sched_setattr(target.init.pid(), new)
+            .map_err(|errno| Error::sys("cannot set the scheduler", errno)),
         HostOp::Adopt => target.init.adopt(plan),
         HostOp::Await(message) => target.init.wait_for(plan, *message),
         HostOp::Notify(message) => target.init.tell(plan, *message),

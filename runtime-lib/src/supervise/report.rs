@@ -219,6 +219,26 @@ fn what(op: &Op<Bytes>) -> String {
     match op {
         Op::JoinNamespace { .. } => "cannot join the namespace".to_owned(),
         Op::Unshare { .. } => "cannot create the namespace".to_owned(),
+        Op::OpenProcfs => "the host's /proc".to_owned(),
+        Op::Attribute { name, .. } => applying(&name.to_text()),
+        Op::TimeNamespace { offsets } if offsets.0.is_empty() => {
+            "cannot create the time namespace".to_owned()
+        }
+        Op::TimeNamespace { .. } => "cannot create a time namespace with these offsets".to_owned(),
+        Op::Affinity { cpus, .. } => {
+            let cpus = crate::compile::number_list_text(&cpus.0);
+            format!("cannot run on the processors {cpus:?}")
+        }
+        Op::Scheduler(new) => {
+            format!("cannot set the scheduler {}", crate::compile::scheduling_text(new))
+        }
+        Op::IoPriority { class, level } => {
+            format!("cannot set the I/O priority (class {class}, level {level})")
+        }
+        Op::MemoryPolicy { mode, nodes } => {
+            let policy = crate::compile::memory_policy_text(*mode, &nodes.0);
+            format!("cannot set the memory policy {policy}")
+        }
         Op::SessionKeyring { name } => format!("cannot join the session keyring {}", quoted(name)),
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
         Op::HostPropagation { .. } => "cannot set the propagation of the host's mounts".to_owned(),
@@ -270,6 +290,16 @@ fn what(op: &Op<Bytes>) -> String {
             format!("exec: {:?}", name.split('\0').next().unwrap_or_default())
         }
     }
+}
+
+/// Podman looks for the backquoted path.
+fn applying(attribute: &str) -> String {
+    let what = match attribute {
+        "apparmor/exec" => "apparmor failed to apply profile",
+        "keycreate" => "cannot set the SELinux label of keys",
+        _ => "cannot set the SELinux label of the process",
+    };
+    format!("{what}: `/proc/thread-self/attr/{attribute}`")
 }
 
 fn mounting(source: &Bytes, target: &Bytes) -> String {

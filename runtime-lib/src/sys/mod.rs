@@ -24,6 +24,14 @@ pub(crate) fn namespace_type(file: BorrowedFd<'_>) -> Result<u32, Errno> {
     u32::try_from(flag).map_err(|_| last_errno())
 }
 
+/// sched_setattr(2) of a child that nobody has reaped.
+pub(crate) fn sched_setattr(pid: i32, new: &orlop_init::plan::Scheduling) -> Result<(), Errno> {
+    let attributes = new.attributes();
+    // SAFETY: a struct sched_attr of the size that it says, alive across the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, pid, attributes.as_ptr(), 0) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 /// pidfd_send_signal(2) by number: the real-time signals have no names.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     // SAFETY: the kernel makes the siginfo itself where the pointer is null.

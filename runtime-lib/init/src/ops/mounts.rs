@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use orlop_init::plan::{Attributes, Bind, Filesystem, Special, Step};
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -27,7 +27,7 @@ pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail
         rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive)).at(Step::OpenSource)?;
     let directory = paths::is_directory(&tree).at(Step::OpenSource)?;
     let kind = if directory { Kind::Directory } else { Kind::File };
-    let place = paths::ensure(init.root()?, bind.target.c_str()?, kind)?;
+    let place = mountpoint(init, bind.target.c_str()?, kind)?;
     set_attributes(tree.as_fd(), false, bind.attributes)?;
     set_attributes(tree.as_fd(), true, bind.tree_attributes)?;
     paths::attach(tree.as_fd(), place.fd.as_fd()).at(Step::Attach)?;
@@ -122,7 +122,27 @@ fn place(init: &Init<'_>, filesystem: &Filesystem<Str<'_>>) -> Result<Place, Fai
             }
         }
     }
-    paths::ensure(init.root()?, target, Kind::Directory)
+    mountpoint(init, target, Kind::Directory)
+}
+
+/// The place to mount something on, made where it is missing. A link of the image may lead to the
+/// root itself: what is mounted there is never seen.
+fn mountpoint(init: &Init<'_>, target: &CStr, kind: Kind) -> Result<Place, Fail> {
+    let place = paths::ensure(init.root()?, target, kind)?;
+    if !place.created && is_same(place.fd.as_fd(), init.root()?).at(Step::OpenTarget)? {
+        init.progress.detail(b"it leads to the container's root");
+        return Err(Fail::errno(Step::OpenTarget, Errno::INVAL));
+    }
+    Ok(place)
+}
+
+/// Whether both are the same directory of the same mount.
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mount = |fd| {
+        let stat = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        Ok((stat.stx_mnt_id, stat.stx_ino))
+    };
+    Ok(mount(one)? == mount(other)?)
 }
 
 /// Keeps a mount for what comes later.

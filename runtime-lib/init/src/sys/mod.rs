@@ -294,6 +294,45 @@ pub(crate) fn setns(namespace: BorrowedFd<'_>, flag: u32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// sched_setaffinity(2) of this process, with a mask of whole 64-bit words.
+pub(crate) fn set_affinity(mask: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads at most the length that is passed, inside the slice, which lives
+    // across the call; it takes any alignment.
+    check(unsafe { syscall5(nr::SCHED_SETAFFINITY, 0, mask.len(), mask.as_ptr() as usize, 0, 0) })?;
+    Ok(())
+}
+
+/// sched_setattr(2) of this process.
+pub(crate) fn sched_setattr(new: &orlop_init::plan::Scheduling) -> Result<(), Errno> {
+    let attributes = new.attributes();
+    // SAFETY: `attributes` has the layout of struct sched_attr of the size that it says, and lives
+    // across the call.
+    check(unsafe { syscall5(nr::SCHED_SETATTR, 0, attributes.as_ptr() as usize, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// ioprio_set(2) of this process.
+pub(crate) fn set_io_priority(class: u8, level: u8) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: usize = 1;
+    const IOPRIO_CLASS_SHIFT: u32 = 13;
+    let priority = usize::from(class) << IOPRIO_CLASS_SHIFT | usize::from(level);
+    // SAFETY: no memory is involved.
+    check(unsafe { syscall5(nr::IOPRIO_SET, IOPRIO_WHO_PROCESS, 0, priority, 0, 0) })?;
+    Ok(())
+}
+
+/// set_mempolicy(2), with a mask of whole 64-bit words.
+pub(crate) fn set_mempolicy(mode: u32, nodes: &[u8]) -> Result<(), Errno> {
+    // The kernel reads one bit less than it is told.
+    let bits = nodes.len() * 8 + 1;
+    // SAFETY: the kernel reads whole words for `bits` - 1 bits, all inside the slice, which lives
+    // across the call; it takes any alignment.
+    check(unsafe {
+        syscall5(nr::SET_MEMPOLICY, mode as usize, nodes.as_ptr() as usize, bits, 0, 0)
+    })?;
+    Ok(())
+}
+
 /// keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`.
 pub(crate) fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;

@@ -68,11 +68,15 @@ pub(super) mod nr {
     pub(in crate::sys) const PERSONALITY: usize = 135;
     pub(in crate::sys) const PRCTL: usize = 157;
     pub(in crate::sys) const GETCWD: usize = 79;
+    pub(in crate::sys) const SCHED_SETAFFINITY: usize = 203;
     pub(in crate::sys) const EXIT_GROUP: usize = 231;
+    pub(in crate::sys) const SET_MEMPOLICY: usize = 238;
     pub(in crate::sys) const KEYCTL: usize = 250;
+    pub(in crate::sys) const IOPRIO_SET: usize = 251;
     pub(in crate::sys) const UNSHARE: usize = 272;
     pub(in crate::sys) const PRLIMIT64: usize = 302;
     pub(in crate::sys) const SETNS: usize = 308;
+    pub(in crate::sys) const SCHED_SETATTR: usize = 314;
     pub(in crate::sys) const SECCOMP: usize = 317;
     pub(in crate::sys) const CLOSE_RANGE: usize = 436;
     pub(in crate::sys) const FACCESSAT2: usize = 439;

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use super::{base, facts, patched, plan, plan_for, request};
-use crate::compile::compile;
+use crate::compile::{HostFacts, compile};
 use crate::error::ErrorKind;
 
 /// What is patched into the least container, the field that the error names, and a part of its text.
-type Case = (Value, &'static str, &'static str);
+pub(super) type Case = (Value, &'static str, &'static str);
 
-fn check(cases: Vec<Case>) {
+pub(super) fn check(cases: Vec<Case>) {
     for (patch, field, text) in cases {
         let error = match plan(&patched(&patch)) {
             Ok(plan) => panic!("{patch} was accepted:\n{plan}"),
@@ -21,16 +21,16 @@ fn check(cases: Vec<Case>) {
 }
 
 /// A process with this field.
-fn process(field: &str, value: Value) -> Value {
+pub(super) fn process(field: &str, value: Value) -> Value {
     json!({"process": {field: value}})
 }
 
 /// A `linux` section with this field.
-fn linux(field: &str, value: Value) -> Value {
+pub(super) fn linux(field: &str, value: Value) -> Value {
     json!({"linux": {field: value}})
 }
 
-fn mount(mount: Value) -> Value {
+pub(super) fn mount(mount: Value) -> Value {
     json!({"mounts": [mount]})
 }
 
@@ -145,40 +145,41 @@ fn of_the_process() {
             "process.capabilities.bounding[0]",
             "invalid type",
         ),
-        (
-            process("scheduler", json!({"policy": "SCHED_BATCH"})),
-            "process.scheduler",
-            "not supported by this version",
-        ),
-        (
-            process(
-                "scheduler",
-                json!({"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_DL_OVERRUN"]}),
-            ),
-            "process.scheduler",
-            "not supported by this version",
-        ),
-        (
-            process("ioPriority", json!({"class": "IOPRIO_CLASS_RT"})),
-            "process.ioPriority",
-            "not supported by this version",
-        ),
-        (
-            process("execCPUAffinity", json!({"initial": "0"})),
-            "process.execCPUAffinity",
-            "not supported by this version",
-        ),
-        (
-            process("apparmorProfile", json!("x")),
-            "process.apparmorProfile",
-            "not supported by this version",
-        ),
-        (
-            process("selinuxLabel", json!("x")),
-            "process.selinuxLabel",
-            "not supported by this version",
-        ),
+        (process("apparmorProfile", json!("a\0b")), "process.apparmorProfile", "NUL"),
+        (process("selinuxLabel", json!("a\0b")), "process.selinuxLabel", "NUL"),
     ]);
+}
+
+#[test]
+fn of_security_modules_that_the_host_lacks() {
+    let facts = HostFacts { apparmor: false, selinux: false, ..facts() };
+    let compiled = |patch: &Value| {
+        let bytes = serde_json::to_vec(&patched(patch)).unwrap();
+        compile(&crate::bundle::parse(&bytes).unwrap().0, &request(), &facts)
+    };
+    let no_selinux =
+        "selinux label is specified in config, but selinux is disabled or not supported";
+    for (patch, field, text) in [
+        (
+            process("apparmorProfile", json!("docker-default")),
+            "process.apparmorProfile",
+            "apparmor failed to apply profile: apparmor: config provided but apparmor not supported",
+        ),
+        (process("selinuxLabel", json!("l")), "process.selinuxLabel", no_selinux),
+    ] {
+        let error = compiled(&patch).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().starts_with(&format!("{field}: {text}")), "{error}");
+    }
+    // What asks for nothing is refused nowhere, and does nothing.
+    let plain = compiled(&json!({})).unwrap().to_text();
+    for patch in [
+        process("apparmorProfile", json!("unconfined")),
+        process("apparmorProfile", json!("")),
+        process("selinuxLabel", json!("")),
+    ] {
+        assert_eq!(compiled(&patch).unwrap().to_text(), plain, "{patch}");
+    }
 }
 
 #[test]
@@ -282,11 +283,6 @@ fn of_namespaces_and_the_root() {
             "second mount namespace",
         ),
         (joined("user", ""), "linux.namespaces[1].type", "not supported by this version"),
-        (
-            joined("time", "/proc/1/ns/time"),
-            "linux.namespaces[1].type",
-            "not supported by this version",
-        ),
         (joined("network", "ns/net"), "linux.namespaces[1].path", "not absolute"),
         (joined("network", "/a\0b"), "linux.namespaces[1].path", "NUL"),
         (
@@ -320,18 +316,8 @@ fn of_namespaces_and_the_root() {
             "not supported by this version",
         ),
         (
-            linux("timeOffsets", json!({"boottime": {"secs": 1}})),
-            "linux.timeOffsets",
-            "not supported by this version",
-        ),
-        (
             linux("netDevices", json!({"eth0": {"name": "eth1"}})),
             "linux.netDevices",
-            "not supported by this version",
-        ),
-        (
-            linux("memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0"})),
-            "linux.memoryPolicy",
             "not supported by this version",
         ),
         (

@@ -29,14 +29,20 @@ fn everything() -> Value {
                 "permitted": ["CAP_KILL", "CAP_CHOWN"], "effective": ["CAP_KILL"],
                 "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL"]},
             "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 20}],
-            "noNewPrivileges": true, "oomScoreAdj": 5
+            "scheduler": {"policy": "SCHED_OTHER", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
+            "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 3},
+            "execCPUAffinity": {"initial": "0-1", "final": "1"},
+            "noNewPrivileges": true, "oomScoreAdj": 5,
+            "apparmorProfile": "p", "selinuxLabel": "l"
         },
         "hooks": {"prestart": hook("a"), "createRuntime": hook("b"), "createContainer": hook("c"),
             "startContainer": hook("d"), "poststart": hook("e"), "poststop": hook("f")},
         "linux": {
             "cgroupsPath": "/a/b",
             "namespaces": [{"type": "mount"}, {"type": "pid", "path": "/p"}, {"type": "ipc"},
-                {"type": "uts"}, {"type": "network", "path": "/n"}, {"type": "cgroup"}],
+                {"type": "uts"}, {"type": "network", "path": "/n"}, {"type": "cgroup"}, {"type": "time"}],
+            "timeOffsets": {"monotonic": {"secs": 1, "nanosecs": 2}, "boottime": {"secs": -3, "nanosecs": 4}},
+            "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
             "sysctl": {"net.a": "1", "kernel.sem": "1"},
             "devices": [{"path": "/dev/x", "type": "c", "major": 7, "minor": 8, "fileMode": 0o600, "uid": 1, "gid": 2}],
             "rootfsPropagation": "slave",
@@ -80,6 +86,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("linux.namespaces[3]", "domainname"),
     ("linux.namespaces[3]", "hostname"),
     ("linux.namespaces[4]", "linux.sysctl[\"net.a\"]"),
+    ("linux.namespaces[6]", "linux.timeOffsets"),
     // The sets of capabilities limit each other.
     ("process.capabilities.permitted", "process.capabilities.effective"),
     ("process.capabilities.bounding", "process.capabilities.inheritable"),
@@ -201,18 +208,11 @@ fn every_field_changes_the_plan_or_is_refused() {
 fn fields_without_effect_are_refused_or_warned_of() {
     let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
     let fields = [
-        ("process.scheduler", json!({"policy": "SCHED_OTHER"})),
-        ("process.ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 1})),
-        ("process.execCPUAffinity", json!({"final": "0"})),
-        ("process.apparmorProfile", json!("p")),
-        ("process.selinuxLabel", json!("l")),
         ("process.commandLine", json!("sh")),
         ("process.user.username", json!("u")),
         ("linux.uidMappings", map.clone()),
         ("linux.gidMappings", map.clone()),
-        ("linux.timeOffsets", json!({"monotonic": {"secs": 1, "nanosecs": 2}})),
         ("linux.netDevices", json!({"eth0": {}})),
-        ("linux.memoryPolicy", json!({"mode": "MPOL_LOCAL"})),
         ("linux.intelRdt", json!({"closID": "c"})),
         ("linux.intelRdt", json!({"enableMonitoring": true})),
         ("linux.mountLabel", json!("l")),

@@ -64,6 +64,7 @@ fn root_read_only_and_shared() {
     request.no_pivot = true;
     request.no_new_keyring = true;
     request.preserve_fds = 2;
+    request.notify = Some("/run/orlop/c1/notify".into());
     request.null_streams = 0b001;
     let config = patched(&json!({"linux": {"rootfsPropagation": "unbindable"}}));
     check("request", &config, &request);
@@ -159,6 +160,34 @@ fn process() {
     );
 }
 
+/// The init does what its child inherits, and the creator the rest, once the init is ready.
+#[test]
+fn scheduling() {
+    let patch = |policy: Value| {
+        json!({"process": {"scheduler": policy,
+            "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 7},
+            "execCPUAffinity": {"initial": "0-1,3", "final": "1"}},
+            "linux": {"memoryPolicy": {"mode": "MPOL_INTERLEAVE", "nodes": "0-1,65",
+                "flags": ["MPOL_F_RELATIVE_NODES"]},
+            "namespaces": [{"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}]}})
+    };
+    let realtime =
+        json!({"policy": "SCHED_RR", "priority": 9, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+    of_patch("scheduler", &patch(realtime));
+    let deadline = json!({"policy": "SCHED_DEADLINE", "runtime": 10_000, "deadline": 20_000,
+        "period": 30_000, "flags": ["SCHED_FLAG_DL_OVERRUN"]});
+    of_patch("deadline", &patch(deadline));
+}
+
+#[test]
+fn time_namespace() {
+    let patch = |offsets: Value| json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "time"}], "timeOffsets": offsets}});
+    of_patch(
+        "time",
+        &patch(json!({"monotonic": {"secs": 5}, "boottime": {"secs": -7, "nanosecs": 9}})),
+    );
+}
+
 #[test]
 fn terminal() {
     let mut request = request();
@@ -180,6 +209,18 @@ fn seccomp() {
     of_patch("seccomp", &patch(false, json!([])));
     of_patch("seccomp-nnp", &patch(true, json!([])));
     of_patch("seccomp-nnp-hooks", &patch(true, json!([{"path": "/hook"}])));
+}
+
+/// The handle before the namespaces, the profile after the hooks of the host.
+#[test]
+fn security_modules() {
+    of_patch(
+        "labels",
+        &json!({"process": {"apparmorProfile": "docker-default", "noNewPrivileges": true,
+                "selinuxLabel": "system_u:system_r:container_t:s0:c1,c2"},
+            "hooks": {"createContainer": [{"path": "/hook"}], "startContainer": [{"path": "/in"}]},
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}]}}),
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Plans as texts, broken configurations, and the proof that no field is passed over.
 
 mod broken;
+mod broken_later;
 mod fields;
 mod golden;
 
@@ -19,6 +20,7 @@ fn request() -> Request {
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        notify: None,
         null_streams: 0,
         console_socket: false,
         joins: false,
@@ -27,7 +29,13 @@ fn request() -> Request {
 }
 
 fn facts() -> HostFacts {
-    HostFacts { last_capability: 40, own_cgroup: "/user.slice/session".to_owned(), kcore: true }
+    HostFacts {
+        last_capability: 40,
+        own_cgroup: "/user.slice/session".to_owned(),
+        kcore: true,
+        apparmor: true,
+        selinux: true,
+    }
 }
 
 /// The least that is a container.
