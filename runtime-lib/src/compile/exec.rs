@@ -128,10 +128,10 @@ const AS_USER: &[Section] = &[
 ];
 
 /// What the creator does meanwhile.
-const HOST: &[Section] = &[process::oom_score, streams::owner];
+const HOST: &[Section] = &[streams::owner];
 
-/// ... and when the init is ready.
-const AT_LAST: &[Section] = &[super::await_ready, schedule::by_creator];
+/// ... and when its process is the last one, and when that is ready.
+const AT_LAST: &[Section] = &[process::oom_score, super::await_ready, schedule::by_creator];
 
 /// Decides everything that running a process in a container will do.
 ///

@@ -149,10 +149,10 @@ const CHILD: &[Section] = &[
 /// the creator releases the init, or returns from `create`, only after this.
 const HOST: &[Section] = &[
     cgroup::limits,
-    process::oom_score,
     streams::owner,
     hooks::runtime,
     namespaces::adopt,
+    process::oom_score,
     await_ready,
     schedule::by_creator,
 ];
