@@ -26,8 +26,9 @@ fn refusals(call: &Call) -> &'static [i32] {
     match call.name {
         "brk" | "exit" | "exit_group" | "futex" | "getegid" | "geteuid" | "getgid" | "getpgrp"
         | "getpid" | "getppid" | "gettid" | "getuid" | "munmap" | "madvise" | "rseq"
-        | "restart_syscall" | "rt_sigaction" | "rt_sigprocmask" | "rt_sigreturn" | "sched_yield"
-        | "set_robust_list" | "set_tid_address" | "sigaltstack" | "umask" | "uname" => &[],
+        | "restart_syscall" | "rt_sigaction" | "rt_sigprocmask" | "rt_sigreturn"
+        | "sched_yield" | "set_robust_list" | "set_tid_address" | "sigaltstack" | "umask"
+        | "uname" => &[],
         "getrandom" => &[ENOSYS],
         "mmap" | "mprotect" | "mremap" => &[ENOMEM],
         "open" | "openat" => &[EMFILE, EIO, ENFILE, ENOMEM, EACCES],
@@ -43,9 +44,8 @@ fn refusals(call: &Call) -> &'static [i32] {
         | "renameat" | "renameat2" => &[ENOSPC, EIO, EACCES, EROFS, EDQUOT],
         "unlink" | "unlinkat" | "rmdir" => &[EIO, EACCES, EROFS, EBUSY],
         "ftruncate" => &[EIO, ENOSPC],
-        "memfd_create" | "eventfd2" | "timerfd_create" | "epoll_create1" | "pipe2" | "signalfd4" => {
-            &[EMFILE, ENOMEM, ENOSYS]
-        }
+        "memfd_create" | "eventfd2" | "timerfd_create" | "epoll_create1" | "pipe2"
+        | "signalfd4" => &[EMFILE, ENOMEM, ENOSYS],
         "fcntl" => &[EMFILE, EACCES],
         "dup" | "dup2" | "dup3" => &[EMFILE, EBUSY, ENOMEM],
         "socket" | "socketpair" => &[EMFILE, ENOMEM, EACCES],
@@ -81,6 +81,82 @@ fn refusals(call: &Call) -> &'static [i32] {
         "lseek" => &[EINVAL],
         _ => &[EPERM, ENOMEM],
     }
+}
+
+/// Whether all that the call does ends with the process: one that is killed after it is as if it were killed before.
+#[must_use]
+pub fn is_private(call: &Call) -> bool {
+    matches!(
+        call.name,
+        "access"
+            | "brk"
+            | "capget"
+            | "capset"
+            | "chdir"
+            | "close"
+            | "close_range"
+            | "dup"
+            | "dup2"
+            | "dup3"
+            | "faccessat"
+            | "faccessat2"
+            | "fchdir"
+            | "fcntl"
+            | "fsconfig"
+            | "fsmount"
+            | "fsopen"
+            | "fstat"
+            | "fstatfs"
+            | "getcwd"
+            | "getdents64"
+            | "getegid"
+            | "geteuid"
+            | "getgid"
+            | "getpid"
+            | "getppid"
+            | "getrandom"
+            | "gettid"
+            | "getuid"
+            | "lseek"
+            | "madvise"
+            | "memfd_create"
+            | "mmap"
+            | "mount_setattr"
+            | "move_mount"
+            | "mprotect"
+            | "mremap"
+            | "munmap"
+            | "newfstatat"
+            | "open_tree"
+            | "pidfd_open"
+            | "pivot_root"
+            | "poll"
+            | "ppoll"
+            | "prctl"
+            | "pread64"
+            | "prlimit64"
+            | "readlink"
+            | "readlinkat"
+            | "rseq"
+            | "rt_sigaction"
+            | "rt_sigprocmask"
+            | "seccomp"
+            | "set_robust_list"
+            | "setgroups"
+            | "sethostname"
+            | "setdomainname"
+            | "setresgid"
+            | "setresuid"
+            | "sigaltstack"
+            | "socketpair"
+            | "stat"
+            | "statfs"
+            | "statx"
+            | "umask"
+            | "umount2"
+            | "uname"
+            | "unshare"
+    )
 }
 
 /// Whether the call may be interrupted by a handler of a signal and only has to be made again.

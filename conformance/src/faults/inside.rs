@@ -30,7 +30,8 @@ impl Inside {
         let mut sections = BTreeMap::<String, Vec<String>>::new();
         let mut section = String::new();
         for line in text.lines() {
-            if let Some(name) = line.strip_prefix("==> ").and_then(|rest| rest.strip_suffix(" <==")) {
+            if let Some(name) = line.strip_prefix("==> ").and_then(|rest| rest.strip_suffix(" <=="))
+            {
                 section = name.trim_start_matches("/proc/self/").to_owned();
                 let _new = sections.entry(section.clone()).or_default();
             } else if let Some(line) = comparable(&section, line) {
@@ -85,14 +86,16 @@ fn comparable(section: &str, line: &str) -> Option<String> {
         "fd" | "files" => {
             // Mode, links, owner, group, size or device number, date, name.
             let words: Vec<_> = line.split_whitespace().collect();
-            let name = words.iter().rposition(|word| word.contains(':')).unwrap_or(0);
+            let name = words.iter().position(|word| word.contains(':')).unwrap_or(0);
             let (front, back) = (words.get(..name)?, words.get(name..)?);
             let mode = front.first().copied().unwrap_or_default();
             let owner = front.get(2..front.len().saturating_sub(2)).unwrap_or_default();
             let back = if name == 0 { back } else { back.get(1..)? };
             // ls has its own directory open.
             let own = back.last().is_some_and(|target| target.starts_with("/proc/"));
-            (!own).then(|| format!("{mode} {} {}", owner.join(" "), back.join(" ")))
+            let back = back.join(" ");
+            let back = back.split(":[").next().unwrap_or_default(); // the number of a pipe
+            (!own).then(|| format!("{mode} {} {back}", owner.join(" ")))
         }
         _ => Some(line.to_owned()),
     }
@@ -154,7 +157,9 @@ mod tests {
     fn a_missing_mask_and_a_wrong_capability_are_differences() {
         let one = of("==> /proc/self/status <==\nCapEff:\t0000000000000000\n\
             ==> /proc/self/mountinfo <==\n25 30 0:23 / /proc/keys ro - tmpfs tmpfs rw");
-        let two = of("==> /proc/self/status <==\nCapEff:\t0000000000000001\n==> /proc/self/mountinfo <==");
+        let two = of(
+            "==> /proc/self/status <==\nCapEff:\t0000000000000001\n==> /proc/self/mountinfo <==",
+        );
         assert_eq!(one.differences(&two).len(), 3);
     }
 

@@ -204,6 +204,11 @@ impl Tracer<'_> {
     fn remove(&mut self, pid: Pid) {
         self.tracees.remove(&pid);
         self.watchdog.watched(|watched| watched.pids.retain(|known| *known != pid));
+        // Whose parent was killed before it could name its child.
+        for orphan in std::mem::take(&mut self.early) {
+            self.add(orphan, Tracee::new("orphan".to_owned(), Some(0), false));
+            go_on(orphan, None);
+        }
     }
 
     fn run(&mut self, root: Pid) -> End {
@@ -271,7 +276,11 @@ impl Tracer<'_> {
                 }
             }
             WaitStatus::PtraceEvent(_, _, event) => {
-                let born = [Event::PTRACE_EVENT_CLONE, Event::PTRACE_EVENT_FORK, Event::PTRACE_EVENT_VFORK];
+                let born = [
+                    Event::PTRACE_EVENT_CLONE,
+                    Event::PTRACE_EVENT_FORK,
+                    Event::PTRACE_EVENT_VFORK,
+                ];
                 if born.iter().any(|kind| event == *kind as i32) {
                     self.birth(pid);
                 }
@@ -288,6 +297,10 @@ impl Tracer<'_> {
         let Some(tracee) = self.tracees.get_mut(&parent) else { return };
         let name = format!("{}.{}", tracee.name, tracee.children);
         tracee.children += 1;
+        if let Some(orphan) = self.tracees.get_mut(&child) {
+            orphan.name = name;
+            return;
+        }
         let early = self.early.iter().position(|known| *known == child);
         self.add(child, Tracee::new(name, Some(0), early.is_none()));
         if let Some(place) = early {
@@ -301,15 +314,20 @@ impl Tracer<'_> {
         const ENTRY: u8 = 1;
         const EXIT: u8 = 2;
         // A process that was killed by another's end is there no more.
-        let (Ok(info), Ok(mut registers)) = (ptrace::syscall_info(pid), ptrace::getregs(pid)) else {
+        let (Ok(info), Ok(mut registers)) = (ptrace::syscall_info(pid), ptrace::getregs(pid))
+        else {
             return;
         };
         let Some(tracee) = self.tracees.get_mut(&pid) else { return };
         match info.op {
             ENTRY => {
                 let args = [
-                    registers.rdi, registers.rsi, registers.rdx,
-                    registers.r10, registers.r8, registers.r9,
+                    registers.rdi,
+                    registers.rsi,
+                    registers.rdx,
+                    registers.r10,
+                    registers.r8,
+                    registers.r9,
                 ];
                 let name = name(registers.orig_rax);
                 tracee.inside = Some(name);
