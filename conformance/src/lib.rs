@@ -14,8 +14,10 @@
     reason = "a panic here is a failed test, with its reason in the message"
 )]
 
+pub mod agent;
 pub mod bench;
 pub mod bundle;
+pub mod cases;
 pub mod console;
 pub mod container;
 pub mod faults;
@@ -23,6 +25,7 @@ pub mod harness;
 pub mod proc;
 pub mod rootfs;
 pub mod run;
+pub mod suite;
 pub mod tmp;
 pub mod traces;
 

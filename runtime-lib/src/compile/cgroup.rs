@@ -27,7 +27,9 @@ pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     for write in plan.limits.writes {
         out.host(write.field.clone(), HostOp::CgroupWrite(write));
     }
-    if !plan.devices.allows_everything() {
+    // From inside a user namespace no program can be attached; nor can a device be made there.
+    let refused = config.facts.in_user_namespace || config.facts.unprivileged;
+    if !plan.devices.allows_everything() && !refused {
         out.host("linux.resources.devices", HostOp::DeviceProgram(plan.devices));
     }
     Ok(())

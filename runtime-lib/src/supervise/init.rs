@@ -1,23 +1,23 @@
 //! The init as its creator sees it: spawned, talked to, reaped.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
-use orlop_init::plan::{Header, Message, Op, REBORN, VERSION};
+use orlop_init::plan::{Header, LISTENER, Message, Op, REBORN, SOURCE, VERSION};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions};
 
-use super::{image, report};
+use super::{image, mount_ids, report, sources};
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Bytes, Plan, Slot};
+use crate::plan::{Bytes, Plan, Slot, Step};
 use crate::sys::{Spawn, SpawnError, spawn};
 
 /// What spawning takes beside the plan.
@@ -60,6 +60,8 @@ pub(crate) struct Init {
     reborn: OnceCell<Process>,
     control: OwnedFd,
     progress: File,
+    /// It ended by SIGKILL.
+    killed: Cell<bool>,
 }
 
 impl Init {
@@ -83,13 +85,16 @@ impl Init {
             sealed_mounts: plan.sealed_mounts(),
             strings: plan.strings(),
             preserve_fds: plan.preserve_fds,
+            admission: plan.admission(),
         };
         let file = inherit.add(image::plan(&encode(&header, plan)?)?)?;
         let number = CString::new(file.to_string()).map_err(|_| Error::bug("a number with NUL"))?;
         let image = image::open(launch.init_file)?;
+        let joins = plan.joins.iter().map(open_join).collect::<Result<Vec<_>>>()?;
         let child = Spawn {
             namespaces: plan.clone_flags,
-            cgroup: launch.cgroup,
+            joins: &joins,
+            cgroup: Some(launch.cgroup),
             image: image.as_fd(),
             args: [c"orlop-init", &number],
             streams: launch.streams,
@@ -98,7 +103,8 @@ impl Init {
         };
         let (pid, pidfd) = spawn(&child).map_err(|error| spawn_error(error, plan))?;
         let born = Process { pid, pidfd };
-        Ok(Self { born, reborn: OnceCell::new(), control, progress: launch.progress })
+        let progress = launch.progress;
+        Ok(Self { born, reborn: OnceCell::new(), control, progress, killed: Cell::new(false) })
     }
 
     fn process(&self) -> &Process {
@@ -120,21 +126,7 @@ impl Init {
     /// # Errors
     /// As [`Init::wait_for`]; the process is not ours.
     pub(crate) fn adopt(&self, plan: &Plan) -> Result<()> {
-        if !self.has_spoken()? {
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            let ended = wait(&self.born.pidfd, options).ok().flatten();
-            let error = report::failure(plan, &self.progress, ended);
-            self.destroy();
-            return Err(error);
-        }
-        let mut message = [0; 5];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut message));
-        let pid = match (read, message) {
-            (Ok(5), [REBORN, a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
-            (Ok(0) | Err(Errno::CONNRESET), _) => return Err(self.failure(plan)),
-            (Ok(_), _) => return Err(Error::bug("the init sent a message out of turn")),
-            (Err(errno), _) => return Err(Error::sys("cannot read from the init", errno)),
-        };
+        let pid = self.number(plan, REBORN)?;
         let foreign =
             || Error::new(ErrorKind::Init, "the init named a process that is not our child");
         let pid = i32::try_from(pid).map_err(|_| foreign())?;
@@ -145,8 +137,15 @@ impl Init {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let wait = || rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options);
         rustix::io::retry_on_intr(wait).map_err(|errno| foreign().errno(errno))?;
+        self.reborn.set(Process { pid, pidfd }).map_err(|_| Error::bug("reborn twice"))
+    }
+
+    /// Lets the process that was adopted go on.
+    ///
+    /// # Errors
+    /// As [`Init::wait_for`].
+    pub(crate) fn release(&self, plan: &Plan) -> Result<()> {
         let _status = reap(&self.born.pidfd)?; // it ends with nothing to say
-        self.reborn.set(Process { pid, pidfd }).map_err(|_| Error::bug("reborn twice"))?;
         self.tell(plan, Message::Adopted)
     }
 
@@ -168,18 +167,67 @@ impl Init {
         crate::host::poll(&mut events, Some(Duration::ZERO)).map_err(failed)
     }
 
+    /// Waits for the init to load its filter, and takes the filter's listener.
+    ///
+    /// # Errors
+    /// As [`Init::wait_for`]; this process may not look into the init.
+    pub(crate) fn take_listener(&self, plan: &Plan) -> Result<OwnedFd> {
+        let number = self.number(plan, LISTENER)?;
+        let number = RawFd::try_from(number).map_err(|_| Error::bug("a negative descriptor"))?;
+        let pidfd = &self.process().pidfd;
+        let flags = PidfdGetfdFlags::empty();
+        let listener = rustix::process::pidfd_getfd(pidfd, number, flags).map_err(|errno| {
+            Error::sys("cannot take the listener of the seccomp filter", errno)
+                .hint("it takes CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3")
+        })?;
+        // What the init says is not trusted: the agent gets a listener, and nothing else of the init's.
+        let link = format!("/proc/self/fd/{}", listener.as_raw_fd());
+        let kind = rustix::fs::readlink(&link, Vec::new())
+            .map_err(|errno| Error::sys(format!("cannot read {link:?}"), errno))?;
+        if kind.as_bytes() != b"anon_inode:seccomp notify" {
+            return Err(Error::bug("the init named a descriptor that is no listener"));
+        }
+        Ok(listener)
+    }
+
+    /// Waits for a message with a number.
+    fn number(&self, plan: &Plan, kind: u8) -> Result<u32> {
+        let mut message = [0; 5];
+        match (self.hear(plan, &mut message)?, message) {
+            (5, [first, a, b, c, d]) if first == kind => Ok(u32::from_le_bytes([a, b, c, d])),
+            _ => Err(Error::bug("the init sent a message out of turn")),
+        }
+    }
+
     /// Waits for a message.
     ///
     /// # Errors
     /// The init failed or died: what it was doing, with its field.
     pub(crate) fn wait_for(&self, plan: &Plan, message: Message) -> Result<()> {
-        let mut byte = [0];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut byte));
-        match read {
-            Ok(1) if byte == [message as u8] => Ok(()),
-            Ok(0) | Err(Errno::CONNRESET) => Err(self.failure(plan)),
-            Ok(_) => Err(Error::bug("the init sent a message out of turn")),
-            Err(errno) => Err(Error::sys("cannot read from the init", errno)),
+        let mut bytes = [0; 5];
+        match (self.hear(plan, &mut bytes)?, bytes) {
+            (1, [byte, ..]) if byte == message as u8 => Ok(()),
+            _ => Err(Error::bug("the init sent a message out of turn")),
+        }
+    }
+
+    /// The next message that does not ask for the source of a mount: those are answered.
+    fn hear(&self, plan: &Plan, bytes: &mut [u8; 5]) -> Result<usize> {
+        let may_be_succeeded = plan.child.iter().any(|step| matches!(step.op, Op::Reborn { .. }));
+        loop {
+            if may_be_succeeded && self.reborn.get().is_none() && !self.has_spoken()? {
+                return Err(self.failure(plan));
+            }
+            let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut *bytes));
+            match (read, *bytes) {
+                (Ok(5), [SOURCE, a, b, c, d]) => {
+                    let index = u32::from_le_bytes([a, b, c, d]);
+                    sources::answer(self.control.as_fd(), plan, self.pid(), index)?;
+                }
+                (Ok(0) | Err(Errno::CONNRESET), _) => return Err(self.failure(plan)),
+                (Ok(count), _) => return Ok(count),
+                (Err(errno), _) => return Err(Error::sys("cannot read from the init", errno)),
+            }
         }
     }
 
@@ -213,24 +261,33 @@ impl Init {
         }
     }
 
-    /// What went wrong in an init that has closed its socket.
+    /// What went wrong in an init that has closed its socket, or ended; it is to be destroyed then.
     fn failure(&self, plan: &Plan) -> Error {
-        let ended = reap(&self.process().pidfd).ok().flatten();
+        // Not reaped yet: its number is that of its successor's process group.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let ended = wait(&self.process().pidfd, options).ok().flatten();
+        self.killed.set(ended == Some(ExitStatus::Signaled(libc::SIGKILL)));
         report::failure(plan, &self.progress, ended)
+    }
+
+    /// Whether it was found to have ended by SIGKILL, as the OOM killer ends a process.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.killed.get()
     }
 
     /// Kills the init and waits for its end.
     pub(crate) fn destroy(&self) {
-        let pidfd = &self.process().pidfd;
-        let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL); // or dead already
         if let (None, Some(group)) = (self.reborn.get(), Pid::from_raw(self.born.pid)) {
+            let _gone = rustix::process::pidfd_send_signal(&self.born.pidfd, Signal::KILL);
             // A successor that it did not name yet: the number is theirs until both are reaped.
             let _none = rustix::process::kill_process_group(group, Signal::KILL);
-            let of_group = || WaitId::Pgid(Some(group));
-            let wait = || rustix::process::waitid(of_group(), WaitIdOptions::EXITED);
+            let wait = || rustix::process::waitid(WaitId::Pgid(Some(group)), WaitIdOptions::EXITED);
             while rustix::io::retry_on_intr(wait).is_ok() {}
         }
-        let _status = reap(pidfd); // it has no other use here
+        for Process { pidfd, .. } in self.reborn.get().into_iter().chain([&self.born]) {
+            let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL); // or dead already
+            let _status = reap(pidfd); // it has no other use here
+        }
     }
 }
 
@@ -306,11 +363,10 @@ fn open_slots(
     let mut numbers = Vec::new();
     for step in &plan.slots {
         let fd = match &step.op {
-            Slot::Namespace { path, flag, foreign } => open_namespace(path, *flag)
-                .and_then(
-                    |namespace| if *foreign { not_our_own(namespace, path) } else { Ok(namespace) },
-                )
-                .map_err(|error| error.at(step.field.clone()))?,
+            Slot::Namespace { .. } => open_join(step)?.0,
+            Slot::UserNamespace(maps) => {
+                mount_ids::namespace(maps).map_err(|error| error.at(step.field.clone()))?
+            }
             Slot::Container => duplicate(container.ok_or_else(no_container)?.pidfd)?,
             Slot::ContainerRoot => {
                 let path = format!("/proc/{}/root", container.ok_or_else(no_container)?.pid);
@@ -325,6 +381,18 @@ fn open_slots(
         numbers.extend_from_slice(&inherit.add(fd)?.to_le_bytes());
     }
     Ok(Bytes::blob(numbers))
+}
+
+/// Opens a namespace to join, with its `CLONE_NEW*`.
+fn open_join(step: &Step<Slot>) -> Result<(OwnedFd, u32)> {
+    let Slot::Namespace { path, flag, foreign } = &step.op else {
+        return Err(Error::bug("only namespaces are joined"));
+    };
+    let open = || {
+        let namespace = open_namespace(path, *flag)?;
+        if *foreign { not_our_own(namespace, path) } else { Ok(namespace) }
+    };
+    open().map(|namespace| (namespace, *flag)).map_err(|error| error.at(step.field.clone()))
 }
 
 /// Opens a namespace's file, which must be of the type that config.json says.
@@ -380,6 +448,16 @@ fn spawn_error(error: SpawnError, plan: &Plan) -> Error {
                 .hint("cgroups below it have controllers enabled, so it cannot hold processes")
         }
         SpawnError::Clone(errno) => Error::sys("cannot create the container's process", errno),
+        SpawnError::Join(place, errno) => {
+            let error = Error::sys("cannot join the namespace", errno);
+            match plan.joins.get(place) {
+                Some(step) => error.at(step.field.clone()),
+                None => error,
+            }
+        }
+        SpawnError::Capabilities(errno) => {
+            Error::sys("cannot keep the capabilities of the user namespace", errno)
+        }
         SpawnError::Descriptors(errno) => Error::sys("cannot pass descriptors to the init", errno),
         SpawnError::Exec(errno) => image::exec_error(errno),
     }

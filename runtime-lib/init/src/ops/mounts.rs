@@ -2,9 +2,9 @@
 
 use core::ffi::CStr;
 
-use orlop_init::plan::{Attributes, Bind, Filesystem, Special, Step};
+use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Special, Step};
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, OFlags, StatVfsMountFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -23,11 +23,17 @@ const FSCONFIG_VALUE_MAX: usize = 256;
 /// A bind mount.
 pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail> {
     let source = bind.source.c_str()?;
-    let tree =
-        rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive)).at(Step::OpenSource)?;
+    let tree = match rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive)) {
+        Err(Errno::ACCESS) => {
+            let source = init.ask_for_source()?;
+            paths::clone_tree(source.as_fd(), bind.recursive).at(Step::OpenSource)?
+        }
+        result => result.at(Step::OpenSource)?,
+    };
     let directory = paths::is_directory(&tree).at(Step::OpenSource)?;
     let kind = if directory { Kind::Directory } else { Kind::File };
     let place = mountpoint(init, bind.target.c_str()?, kind)?;
+    map_ids(init, tree.as_fd(), bind.map)?;
     set_attributes(tree.as_fd(), false, bind.attributes)?;
     set_attributes(tree.as_fd(), true, bind.tree_attributes)?;
     paths::attach(tree.as_fd(), place.fd.as_fd()).at(Step::Attach)?;
@@ -41,7 +47,34 @@ fn set_attributes(mount: BorrowedFd<'_>, tree: bool, change: Attributes) -> Resu
     if change.is_empty() {
         return Ok(());
     }
-    sys::mount_setattr(mount, tree, change.set, change.clear, 0).at(Step::SetAttributes)
+    match sys::mount_setattr(mount, tree, change.set, change.clear, 0) {
+        Err(Errno::PERM) if change.yielding != 0 => {}
+        result => return result.at(Step::SetAttributes),
+    }
+    // Some are locked: those that are there and that nobody wants cleared stay.
+    let kept = change.yielding & attributes_of(mount).at(Step::SetAttributes)?;
+    sys::mount_setattr(mount, tree, change.set, change.clear & !kept, 0).at(Step::SetAttributes)
+}
+
+/// The attributes of a mount, by statfs(2).
+fn attributes_of(mount: BorrowedFd<'_>) -> Result<u64, Errno> {
+    const ST_NOSYMFOLLOW: u64 = 0x2000;
+    const PAIRS: [(u64, u64); 5] = [
+        (StatVfsMountFlags::RDONLY.bits(), 0x1),
+        (StatVfsMountFlags::NOSUID.bits(), 0x2),
+        (StatVfsMountFlags::NODEV.bits(), 0x4),
+        (StatVfsMountFlags::NOEXEC.bits(), 0x8),
+        (ST_NOSYMFOLLOW, 0x20_0000),
+    ];
+    let flags = rustix::fs::fstatvfs(mount)?.f_flag.bits();
+    let set = PAIRS.iter().filter(|(flag, _)| flags & flag != 0);
+    Ok(set.fold(0, |attributes, (_, attribute)| attributes | attribute))
+}
+
+/// Before the mount is attached, or the kernel refuses.
+fn map_ids(init: &Init<'_>, mount: BorrowedFd<'_>, map: Option<IdMap>) -> Result<(), Fail> {
+    let Some(map) = map else { return Ok(()) };
+    sys::map_mount_ids(mount, map.tree, init.slot(map.slot)?).at(Step::MapIds)
 }
 
 fn change_all(mount: BorrowedFd<'_>, changes: Str<'_>) -> Result<(), Fail> {
@@ -55,7 +88,8 @@ pub(crate) fn filesystem(
 ) -> Result<(), Fail> {
     let special = filesystem.special;
     let place = place(init, filesystem)?;
-    if filesystem.options.list().any(|option| option.count_bytes() >= FSCONFIG_VALUE_MAX) {
+    let long = |option: &CStr| option.count_bytes() >= FSCONFIG_VALUE_MAX;
+    if filesystem.options.list().any(long) {
         return mount_with_long_options(init, filesystem, &place);
     }
     let context = if special.has(Special::JOINED_PIDS) {
@@ -72,6 +106,7 @@ pub(crate) fn filesystem(
     if special.has(Special::COPY_UP) && !place.created {
         copy_up::copy(place.fd.as_fd(), mount.as_fd()).at(Step::CopyUp)?;
     }
+    map_ids(init, mount.as_fd(), filesystem.map)?;
     paths::attach(mount.as_fd(), place.fd.as_fd()).at(Step::Attach)?;
     change_all(mount.as_fd(), filesystem.propagation)?;
     sys::retire(context);
@@ -189,8 +224,30 @@ fn set_option(context: BorrowedFd<'_>, option: &CStr) -> Result<(), Errno> {
         return rustix::mount::fsconfig_set_flag(context, option);
     };
     let (key, value) = option.to_bytes_with_nul().split_at_checked(equals).ok_or(Errno::INVAL)?;
-    let value = CStr::from_bytes_with_nul(value.get(1..).ok_or(Errno::INVAL)?);
-    rustix::mount::fsconfig_set_string(context, key, value.map_err(|_| Errno::INVAL)?)
+    let value = value.get(1..).ok_or(Errno::INVAL)?;
+    let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"\0"));
+    match quoted.filter(|_| key.ends_with(b"context")) {
+        Some(label) => {
+            // Here nothing but the label itself will do; mount(2) takes the quotes off.
+            let mut buffer = [0; FSCONFIG_VALUE_MAX];
+            buffer.get_mut(..label.len()).ok_or(Errno::INVAL)?.copy_from_slice(label);
+            let label = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::INVAL)?;
+            rustix::mount::fsconfig_set_string(context, key, label)
+        }
+        None => {
+            let value = CStr::from_bytes_with_nul(value).map_err(|_| Errno::INVAL)?;
+            rustix::mount::fsconfig_set_string(context, key, value)
+        }
+    }
+}
+
+/// Labels the root of a filesystem, by way of the working directory.
+pub(crate) fn relabel(init: &Init<'_>, target: &CStr, label: &[u8]) -> Result<(), Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let directory = paths::open(init.root()?, target, flags).at(Step::OpenTarget)?;
+    rustix::process::fchdir(&directory).at(Step::OpenTarget)?;
+    sys::retire(directory);
+    rustix::fs::setxattr(c".", c"security.selinux", label, XattrFlags::empty()).at(Step::Whole)
 }
 
 /// `mode=`: that of the directory which the tmpfs covers.

@@ -5,6 +5,7 @@ use core::ffi::CStr;
 use orlop_init::plan::{Step, propagation};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::paths;
@@ -42,7 +43,10 @@ pub(crate) fn host_propagation(change: u8) -> Result<(), Fail> {
 /// mounts that only it has.
 pub(crate) fn open(init: &mut Init<'_>, path: &CStr, isolate: bool) -> Result<(), Fail> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let place = rustix::fs::openat(CWD, path, flags, Mode::empty()).at(Step::OpenSource)?;
+    let place = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => init.ask_for_source()?,
+        result => result.at(Step::OpenSource)?,
+    };
     let root = paths::clone_tree(place.as_fd(), true).at(Step::CreateMount)?;
     if isolate {
         let tree = propagation::PRIVATE | propagation::RECURSIVE;

@@ -33,6 +33,9 @@ fn facts() -> HostFacts {
         last_capability: 40,
         own_cgroup: "/user.slice/session".to_owned(),
         kcore: true,
+        unprivileged: false,
+        in_user_namespace: false,
+        setgroups_denied: false,
         apparmor: true,
         selinux: true,
     }
