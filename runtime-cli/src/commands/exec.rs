@@ -55,7 +55,7 @@ fn exec(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let id = id(parsed)?;
     // Whoever watches the container's processes shall not look into this one.
     nix::sys::prctl::set_dumpable(false)
-        .map_err(|errno| Failure::new(format!("cannot become undumpable: {errno}")))?;
+        .map_err(|errno| Failure::io("cannot become undumpable", &errno.into()))?;
     let container = container(context, parsed)?;
     let state = container.state()?;
     let process = match launch::given(parsed, "process") {
