@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{CGROUP_PARENT, Test};
 use crate::run::{Done, Run};
+use crate::suite::payload;
 use crate::{Container, rootfs, tmp};
 
 /// A bundle of one test, and the id of the container that it will be.
@@ -81,8 +82,13 @@ impl<'t> Bundle<'t> {
         let id = tmp::unique("c");
         let dir = test.dir().join(&id);
         std::fs::create_dir(&dir).expect("bundle directory");
-        rootfs::make(&dir.join("rootfs"));
-        let config = default_config(&id);
+        let mut config = default_config(&id);
+        if test.has_payload() {
+            payload::rootfs(&dir.join("rootfs"));
+            config["process"]["args"] = json!([payload::PATH]);
+        } else {
+            rootfs::make(&dir.join("rootfs"));
+        }
         Self { test, id, dir, config, used: Cell::new(false) }
     }
 

@@ -27,7 +27,11 @@ pub enum Peer {
 pub struct Test {
     runtime: PathBuf,
     peer: Peer,
-    dir: TempDir,
+    dir: PathBuf,
+    /// Goes away with the test; a given directory does not.
+    _own: Option<TempDir>,
+    /// The suite's containers hold its own payload; the others busybox.
+    payload: bool,
 }
 
 /// Writes past libtest's capture, which would hide it in tests that pass.
@@ -93,7 +97,27 @@ impl Test {
             "crun" => Peer::Crun,
             _ => Peer::Orlop,
         };
-        Some(Self { runtime, peer, dir: TempDir::new("orlop-test") })
+        let own = TempDir::new("orlop-test");
+        let dir = own.path().to_owned();
+        Some(Self { runtime, peer, dir, _own: Some(own), payload: false })
+    }
+
+    /// A case of the suite: on a given runtime, in a directory that its caller made and removes, with the suite's
+    /// payload in its containers.
+    ///
+    /// # Panics
+    /// Where this process cannot become the one that orphans go to.
+    #[must_use]
+    pub fn given(runtime: &Path, dir: &Path) -> Self {
+        nix::sys::prctl::set_child_subreaper(true).expect("subreaper");
+        let (runtime, dir) = (runtime.to_owned(), dir.to_owned());
+        Self { runtime, peer: Peer::Orlop, dir, _own: None, payload: true }
+    }
+
+    /// Whether its containers hold the suite's payload.
+    #[must_use]
+    pub fn has_payload(&self) -> bool {
+        self.payload
     }
 
     /// True where the runtime under test is known not to do what the test wants: the test then ends, and says so.
@@ -150,7 +174,7 @@ impl Test {
     /// The test's own directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
     /// The state root that [`Test::command`] names.

@@ -16,12 +16,14 @@
 
 pub mod bench;
 pub mod bundle;
+pub mod cases;
 pub mod console;
 pub mod container;
 pub mod harness;
 pub mod proc;
 pub mod rootfs;
 pub mod run;
+pub mod suite;
 pub mod tmp;
 pub mod traces;
 

@@ -1,4 +1,6 @@
-//! Benchmarks of OCI runtimes; `conformance/bench.sh` runs it with the peers at hand.
+//! Conformance, attacks and benchmarks for any OCI runtime; `conformance/bench.sh` runs the last with the peers at hand.
+
+mod commands;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ fn cli() -> Command {
         .subcommand_required(true)
         .subcommand(measure)
         .subcommand(meter)
+        .subcommands(commands::all())
 }
 
 fn options(args: &ArgMatches) -> Result<Options, String> {
@@ -58,7 +61,8 @@ fn main() -> ExitCode {
             let command: Vec<_> = args.get_many("command").into_iter().flatten().cloned().collect();
             meter::run(&command)
         }
-        _ => Ok(2),
+        Some((name, args)) => commands::run(name, args),
+        None => Ok(2),
     };
     match result {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),

@@ -112,3 +112,36 @@ fn devices_stay_denied_beside_other_limits() {
     let done = bundle.sh("mknod /tmp/mem c 1 1 && cat /tmp/mem").run();
     assert!(done.stderr.contains("Operation not permitted"), "{done}");
 }
+
+#[test]
+fn init_that_has_too_little_memory_is_said_to_have() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) || t.differs(&[Peer::Crun], "has words of its own") {
+        return;
+    }
+    for command in ["create", "run"] {
+        let bundle = limited(&t, "memory", json!({"limit": 4096}));
+        let done = bundle.command(command, &[]).done();
+        let done = done.fails("container init was OOM-killed (memory limit too low?)");
+        assert!(done.stderr.contains("unable to start container process: "), "{done}");
+        bundle.assert_nothing_left();
+    }
+}
+
+#[test]
+fn further_process_that_has_too_little_memory_may_have_been_killed_for_it() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) || t.differs(&[Peer::Runc, Peer::Crun], "not looked into") {
+        return;
+    }
+    let bundle = limited(&t, "memory", json!({"limit": 60_000_000, "swap": 60_000_000}));
+    let c = bundle.args(&["/bin/sleep", "100"]).run_detached();
+    // Of the two, the container's own process is not to be killed.
+    std::fs::write(format!("/proc/{}/oom_score_adj", c.pid), "-1000").unwrap();
+    let cgroup = c.bundle.cgroup();
+    let all = std::fs::read_to_string(cgroup.join("memory.current")).unwrap();
+    std::fs::write(cgroup.join("memory.max"), all.trim()).unwrap();
+    let done = c.call("exec", &[], &["/bin/true"]).exits(255);
+    assert!(done.stderr.contains(" (possibly OOM-killed)"), "{done}");
+    assert_eq!(c.status(), "running");
+}

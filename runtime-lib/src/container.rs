@@ -17,6 +17,7 @@ use crate::create::Creation;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::host;
 use crate::plan::HookPlan;
+use crate::rdt::Resctrl;
 use crate::state::{self, Record, StateDirectory};
 use crate::supervise::{self, HookState};
 
@@ -430,6 +431,11 @@ impl Container {
             // With a pid namespace of its own, all processes die with the init.
             let kill = force || !self.record.own_pid_namespace || self.record.pid == 0;
             cgroup.destroy(kill)?;
+        }
+        if let Some(rdt) = &self.record.rdt
+            && let Ok(resctrl) = Resctrl::open()
+        {
+            resctrl.remove(rdt)?;
         }
         self.directory.remove()?;
         self.run_hooks(&self.record.poststop, "stopped", 0)

@@ -296,11 +296,22 @@ impl Builder {
         };
         record.join = join;
         let result = finish(plan, &target, directory, record, release);
-        if result.is_err() {
+        if let Err(error) = result {
+            let killed = init.was_killed();
             init.destroy();
+            return Err(if killed { out_of_memory(cgroup, error) } else { error });
         }
-        result.map(|()| init.into_pidfd())
+        Ok(init.into_pidfd())
     }
+}
+
+/// Why an init was killed, where the cgroup tells: in a new one, nobody else can have been meant.
+fn out_of_memory(cgroup: &Cgroup, error: Error) -> Error {
+    if cgroup.oom_kills().unwrap_or(0) == 0 {
+        return error;
+    }
+    Error::new(ErrorKind::Init, "container init was OOM-killed (memory limit too low?)")
+        .at("linux.resources.memory.limit")
 }
 
 /// Records the intent, then makes the cgroup. One that is in use is refused before the intent names
@@ -361,6 +372,7 @@ fn intent(plan: &Plan) -> Record {
         late: Late::of(plan),
         join: None,
         resources: None,
+        rdt: plan.rdt().cloned(),
     }
 }
 

@@ -117,8 +117,9 @@ impl<'a> ExecBuilder<'a> {
         };
         let result = supervise::execute(&plan, &target).and_then(|()| init.start(&plan));
         if let Err(error) = result {
+            let out_of_memory = init.was_killed() && cgroup.oom_kills().unwrap_or(0) > 0;
             init.destroy();
-            return Err(error);
+            return Err(if out_of_memory { error.hint("(possibly OOM-killed)") } else { error });
         }
         Ok(Exec { pid: init.pid(), pidfd: init.into_pidfd(), ended: None })
     }

@@ -6,14 +6,14 @@
 use std::fmt;
 
 use orlop_init::plan::{
-    Attributes, Bind, Device, Filesystem, Hook, Message, Op, Special, Terminal,
+    Attributes, Bind, Device, Filesystem, Hook, IdMap, Message, Op, Special, Terminal,
 };
 use serde_json::{Value, json};
 
 use crate::cgroup::IfMissing;
 use crate::compile::{
-    attr, capability_names, memory_policy_text, namespace_name, number_list_text, propagation_name,
-    rlimit_name, scheduling_text,
+    Rdt, attr, capability_names, memory_policy_text, namespace_name, number_list_text,
+    propagation_name, rlimit_name, scheduling_text,
 };
 use crate::error::Field;
 use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step};
@@ -139,6 +139,10 @@ fn slot_text(slot: &Slot) -> String {
             let rest = if *foreign { ", which must not be the runtime's" } else { "" };
             format!("{} namespace {}{rest}", flag_names(*flag), path.display())
         }
+        Slot::UserNamespace(maps) => {
+            let list = |map: &crate::compile::IdMap| map.to_string().trim_end().replace('\n', ", ");
+            format!("ids: users {}; groups {}", list(&maps.users), list(&maps.groups))
+        }
         Slot::ConsoleSocket => "console socket".to_owned(),
         Slot::Container => "the container's init".to_owned(),
         Slot::ContainerRoot => "the root of the container's init".to_owned(),
@@ -212,10 +216,15 @@ fn propagations(bytes: &Bytes) -> impl Iterator<Item = String> {
     bytes.0.iter().map(|change| propagation_name(*change).to_owned())
 }
 
+fn id_map(map: Option<IdMap>) -> Option<String> {
+    map.map(|map| format!("{}={}", if map.tree { "ridmap" } else { "idmap" }, map.slot))
+}
+
 fn bind(bind: &Bind<Bytes>) -> String {
     let mut words = vec![if bind.recursive { "rbind" } else { "bind" }.to_owned()];
     attributes(bind.attributes, "", &mut words);
     attributes(bind.tree_attributes, "r", &mut words);
+    words.extend(id_map(bind.map));
     words.extend(propagations(&bind.propagation));
     format!("{} on {}{}", show(&bind.source), show(&bind.target), joined(&words))
 }
@@ -233,6 +242,7 @@ fn filesystem(new: &Filesystem<Bytes>) -> String {
     let set = Attributes { set: new.attributes, ..Attributes::default() };
     attributes(set, "", &mut words);
     words.extend(list(&new.options));
+    words.extend(id_map(new.map));
     words.extend(propagations(&new.propagation));
     let special = SPECIAL.iter().filter(|(bit, _)| new.special.has(*bit));
     let special: String = special.map(|(_, text)| format!("; {text}")).collect();
@@ -474,6 +484,11 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
             ("hard-limit", format!("{} up to {}", rlimit_name(*resource), limit(*hard)))
         }
         HostOp::IoPriority { class, level } => ("io-priority", io_priority(*class, *level)),
+        HostOp::MoveNetDevice { name, new_name } => {
+            ("move-device", format!("{name} as {new_name}"))
+        }
+        HostOp::Rdt(group) => ("resctrl", rdt(group)),
+        HostOp::JoinRdt(group) => ("resctrl", format!("joins {}", rdt(group))),
         HostOp::Scheduler(new) => ("scheduler", scheduling_text(new)),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
         HostOp::Await(what) => ("await", message(*what).to_owned()),
@@ -481,6 +496,22 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         HostOp::RunHook(hook) => return hook_row(hook, field),
     };
     row(operation, object, field)
+}
+
+/// A group of resctrl.
+fn rdt(rdt: &Rdt) -> String {
+    let name = if rdt.group.is_empty() { "the root group" } else { &rdt.group };
+    let kind = match (rdt.own, rdt.must_exist) {
+        (true, _) => " of its own",
+        (false, true) => ", which must be there",
+        (false, false) => "",
+    };
+    let lines: Vec<&str> = rdt.expected.iter().chain(&rdt.further).map(String::as_str).collect();
+    let lines = if lines.is_empty() { String::new() } else { format!(": {}", lines.join(" ")) };
+    let monitor = rdt.monitor.as_ref().map(|name| format!("; monitored as {name}"));
+    // Those that a group must have already are told apart from those that are written in any case.
+    let further = if rdt.further.is_empty() { "" } else { " (the last written in any case)" };
+    format!("{name}{kind}{lines}{further}{}", monitor.unwrap_or_default())
 }
 
 fn hook_field(hook: &HookPlan) -> Field {

@@ -6,7 +6,7 @@ use orlop_init::plan::{Message, Op, Scheduling, Special};
 use serde::{Serialize, Serializer};
 
 use crate::cgroup::{CgroupWrite, DeviceProgram};
-use crate::compile::IdMaps;
+use crate::compile::{IdMaps, Rdt};
 use crate::error::{Error, Field, Result};
 
 /// The bytes of a string or blob in an operation of the init.
@@ -72,6 +72,8 @@ pub(crate) enum Slot {
     /// `linux.namespaces[i].path`, opened once; it must be of the type that `flag` (`CLONE_NEW*`) says.
     /// `foreign`: it must not be the runtime's own, since sysctls will be written in it.
     Namespace { path: PathBuf, flag: u32, foreign: bool },
+    /// A user namespace with these maps, in which nobody is: for the ids of mounts.
+    UserNamespace(IdMaps),
     /// The connected console socket.
     ConsoleSocket,
     /// A pidfd of the container's init.
@@ -95,6 +97,12 @@ pub(crate) enum HostOp {
     IdMaps(IdMaps),
     /// Raises a hard limit (`RLIMIT_*`) as far as this, where it is lower: the init cannot.
     HardLimit { resource: u32, hard: u64 },
+    /// Moves a network device into the container's network namespace.
+    MoveNetDevice { name: String, new_name: String },
+    /// Enters a group of resctrl, made where that is asked for.
+    Rdt(Rdt),
+    /// Enters the group that the container is in.
+    JoinRdt(Rdt),
     /// sched_setattr(2) of the init, which is ready.
     Scheduler(Scheduling),
     /// ioprio_set(2) of the init: `IOPRIO_CLASS_*`, and 0 (highest) to 7.
@@ -178,6 +186,14 @@ impl Plan {
     pub(crate) fn admission(&self) -> bool {
         let wait = Op::Await(Message::Admitted);
         self.child.iter().any(|step| step.op == wait)
+    }
+
+    /// The group of resctrl that it makes or enters.
+    pub(crate) fn rdt(&self) -> Option<&Rdt> {
+        self.host.iter().find_map(|step| match &step.op {
+            HostOp::Rdt(rdt) => Some(rdt),
+            _ => None,
+        })
     }
 
     /// How many mounts turn read-only after everything is in place.

@@ -17,6 +17,7 @@ use orlop_init::plan::progress;
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::compile::Rdt;
 use crate::compile::exec::Join;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::HookPlan;
@@ -61,6 +62,9 @@ pub(crate) struct Record {
     /// The limits that were asked for last, by config.json or an update; not the devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resources: Option<LinuxResources>,
+    /// The group of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<Rdt>,
 }
 
 /// A container's directory.

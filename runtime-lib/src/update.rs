@@ -16,7 +16,7 @@ use crate::bundle::drop_nulls;
 use crate::compile::resources::limits;
 use crate::container::{Container, Status};
 use crate::control::{not_found, not_running};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The keys of `linux.resources` that can be changed. The others (`devices` above all, which
 /// kubelets always send) have no effect.
@@ -79,6 +79,27 @@ impl Container {
             self.record.resources = record.resources;
         }
         result
+    }
+}
+
+impl Container {
+    /// Changes its shares of the caches and of the memory bandwidth: `linux.intelRdt.l3CacheSchema`
+    /// and `memBwSchema`, where given.
+    ///
+    /// # Errors
+    /// `container not running`; it was created without `linux.intelRdt`; a schema is malformed, or
+    /// the kernel refuses it.
+    pub fn update_rdt(&self, l3_cache: Option<&str>, memory_bandwidth: Option<&str>) -> Result<()> {
+        const FIELD: &str = "linux.intelRdt";
+        let lines = crate::compile::rdt::schemas(l3_cache, memory_bandwidth)?;
+        if self.status()? == Status::Stopped {
+            return Err(not_running());
+        }
+        let Some(rdt) = &self.record.rdt else {
+            let message = "the container was created without it, and cannot be given it later";
+            return Err(Error::new(ErrorKind::InvalidState, message).at(FIELD));
+        };
+        crate::rdt::Resctrl::open()?.update(rdt, &lines)
     }
 }
 

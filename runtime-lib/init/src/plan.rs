@@ -61,6 +61,15 @@ impl Attributes {
     }
 }
 
+/// Other ids of a mount's files than the filesystem has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// Slot of the user namespace whose maps these are.
+    pub slot: u16,
+    /// For the whole tree.
+    pub tree: bool,
+}
+
 /// A bind mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind<B> {
@@ -74,6 +83,8 @@ pub struct Bind<B> {
     pub attributes: Attributes,
     /// For the whole tree (`rro` and its kind).
     pub tree_attributes: Attributes,
+    /// Its ids, where they are not those of the source.
+    pub map: Option<IdMap>,
     /// Changes of propagation in order, a byte each: see [`propagation`].
     pub propagation: B,
 }
@@ -91,6 +102,8 @@ pub struct Filesystem<B> {
     pub options: B,
     /// `MOUNT_ATTR_*` to set.
     pub attributes: u64,
+    /// Its ids, where they are not those of the filesystem.
+    pub map: Option<IdMap>,
     /// Changes of propagation in order, a byte each: see [`propagation`].
     pub propagation: B,
     /// What is special about it.
@@ -579,6 +592,8 @@ steps! {
     CreateMount,
     /// mount_setattr(2) of attributes.
     SetAttributes,
+    /// mount_setattr(2) of id maps.
+    MapIds,
     /// mount_setattr(2) of propagation.
     SetPropagation,
     /// move_mount(2).
@@ -611,7 +626,7 @@ steps! {
     HookStatus,
     /// The hook was killed by a signal; errno holds it.
     HookSignal,
-    /// The hook ran past its timeout.
+    /// The hook ran past its timeout; errno holds it in seconds.
     HookTimeout,
     /// Opening `/dev/ptmx` of the container.
     OpenPty,

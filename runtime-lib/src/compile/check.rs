@@ -82,11 +82,7 @@ pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
 
 fn linux(linux: &Linux) -> Result<()> {
     let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    refuse(&[
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.mountLabel", filled(linux.mount_label())),
-    ])
+    refuse(&[("linux.mountLabel", filled(linux.mount_label()))])
 }
 
 fn refuse(fields: &[(&'static str, bool)]) -> Result<()> {

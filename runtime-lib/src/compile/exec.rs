@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{IdMaps, UserNamespace};
 use super::{
-    Columns, Config, HostFacts, Request, Section, capabilities, check, labels, namespaces, process,
-    schedule, streams,
+    Columns, Config, HostFacts, Rdt, Request, Section, capabilities, check, labels, namespaces,
+    process, schedule, streams,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
@@ -26,6 +26,9 @@ pub(crate) struct Join {
     pub(crate) personality: Option<LinuxPersonality>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory_policy: Option<LinuxMemoryPolicy>,
+    /// The group of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<Rdt>,
     /// `SECCOMP_FILTER_FLAG_*` of the filter that is kept beside.
     pub(crate) seccomp_flags: Option<u32>,
     pub(crate) no_new_keyring: bool,
@@ -59,6 +62,7 @@ impl Join {
             process,
             personality: linux.and_then(|linux| linux.personality().clone()),
             memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
+            rdt: plan.rdt().cloned(),
             seccomp_flags,
             no_new_keyring: request.no_new_keyring,
             no_pivot: request.no_pivot,
@@ -190,6 +194,9 @@ pub(crate) fn compile(
     run(HOST, &config, &mut out)?;
     if request.joins_pid {
         out.host("linux.namespaces", HostOp::Adopt);
+    }
+    if let Some(rdt) = &join.rdt {
+        out.host("linux.intelRdt", HostOp::JoinRdt(rdt.clone()));
     }
     run(AT_LAST, &config, &mut out)?;
     Ok(Plan {

@@ -11,14 +11,17 @@ pub(crate) mod device_program;
 mod devices;
 pub(crate) mod exec;
 mod hooks;
+mod idmap;
 pub(crate) mod ids;
 mod labels;
 pub(crate) mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod number_list;
 mod paths;
 mod process;
+pub(crate) mod rdt;
 pub(crate) mod resources;
 mod root;
 mod schedule;
@@ -45,6 +48,7 @@ pub(crate) use mount_options::{attr, propagation_name};
 pub(crate) use namespaces::name as namespace_name;
 pub(crate) use number_list::text as number_list_text;
 pub(crate) use process::rlimit_name;
+pub(crate) use rdt::Rdt;
 pub(crate) use schedule::{MODE_FLAGS, MODES, memory_policy_text, scheduling_text};
 
 /// The version of the runtime-spec that is implemented, and that hooks are told.
@@ -169,6 +173,7 @@ const HOST: &[Section] = &[
     namespaces::adopt,
     // Of the process that it is by now: it may have been reborn before the first one's was written.
     process::oom_score,
+    rdt::group,
     await_ready,
     schedule::by_creator,
 ];

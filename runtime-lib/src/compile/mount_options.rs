@@ -33,8 +33,9 @@ enum Effect {
     Remount,
     /// `tmpcopyup`.
     CopyUp,
-    /// The mount's ids are mapped. Not printed by `features`: callers ask for it elsewhere.
-    IdMap,
+    /// The mount's ids are mapped, or the tree's. Not printed by `features`: callers ask for it
+    /// elsewhere.
+    IdMap(bool),
     /// Sets an attribute of the mount.
     Set(u64),
     /// Clears it.
@@ -71,7 +72,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("diratime", Clear(attr::NODIRATIME)),
     ("dirsync", Super("dirsync")),
     ("exec", Clear(attr::NOEXEC)),
-    ("idmap", IdMap),
+    ("idmap", IdMap(false)),
     ("iversion", Super("iversion")),
     ("lazytime", Super("lazytime")),
     ("loud", Default),
@@ -95,7 +96,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("relatime", Atime(0)),
     ("remount", Remount),
     ("rexec", ClearTree(attr::NOEXEC)),
-    ("ridmap", IdMap),
+    ("ridmap", IdMap(true)),
     ("rnoatime", AtimeTree(attr::NOATIME)),
     ("rnodev", SetTree(attr::NODEV)),
     ("rnodiratime", SetTree(attr::NODIRATIME)),
@@ -129,7 +130,8 @@ const TABLE: &[(&str, Effect)] = &[
 
 /// The options that Orlop knows by name, sorted, for `features`.
 pub(crate) fn mount_options() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().filter(|(_, effect)| *effect != IdMap).map(|(name, _)| *name)
+    let shown = TABLE.iter().filter(|(_, effect)| !matches!(effect, IdMap(_)));
+    shown.map(|(name, _)| *name)
 }
 
 fn find(name: &str) -> Option<Effect> {
@@ -158,8 +160,8 @@ pub(super) struct Options<'a> {
     pub(super) bind: Option<bool>,
     pub(super) remount: bool,
     pub(super) copy_up: bool,
-    /// The index of `idmap` or `ridmap`.
-    pub(super) idmap: Option<usize>,
+    /// The index of `idmap` (false) or `ridmap` (true).
+    pub(super) idmap: Option<(usize, bool)>,
     /// The index of `silent`.
     pub(super) silent: Option<usize>,
     /// Any option that sets or clears an attribute of the mount was given.
@@ -198,7 +200,7 @@ impl<'a> Options<'a> {
             BindTree => self.bind = Some(true),
             Remount => self.remount = true,
             CopyUp => self.copy_up = true,
-            IdMap => self.idmap = Some(index),
+            IdMap(tree) => self.idmap = Some((index, tree)),
             Silent => self.silent = Some(index),
             Propagation(change) => self.propagation.push(change),
             Super(name) => {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
-use orlop_init::plan::{Attributes, Bind, Filesystem, Op, Special};
+use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Op, Special};
 
 use super::mount_options::{Options, attr};
-use super::{Columns, Config, check, clean, kernel_path, sysctl};
+use super::{Columns, Config, clean, idmap, kernel_path, sysctl};
 use crate::error::{Error, Result};
 use crate::plan::Bytes;
 
@@ -138,6 +138,7 @@ pub(super) fn notify(config: &Config<'_>, out: &mut Columns) -> Result<()> {
         recursive: false,
         attributes: Attributes { set, ..Attributes::default() },
         tree_attributes: Attributes::default(),
+        map: None,
         propagation: Bytes::default(),
     };
     out.child(FIELD, Op::Bind(bind));
@@ -153,29 +154,23 @@ fn gives_procfs(filesystem: &Filesystem<Bytes>) -> bool {
 fn compile(config: &Config<'_>, entry: &Entry<'_>, out: &mut Columns) -> Result<Op<Bytes>> {
     check_target(entry, out)?;
     let options = &entry.options;
-    if let Some(index) = options.idmap {
-        return Err(check::not_built(format!("{}.options[{index}]", entry.field)));
-    }
-    let maps =
-        [("uidMappings", entry.mount.uid_mappings()), ("gidMappings", entry.mount.gid_mappings())];
-    for (leaf, map) in maps {
-        if map.as_ref().is_some_and(|map| !map.is_empty()) {
-            return Err(check::not_built(format!("{}.{leaf}", entry.field)));
-        }
-    }
     if let Some(index) = options.silent {
         out.warn(format!("{}.options[{index}]", entry.field), "silent has no effect");
     }
     check_proc(entry)?;
+    let map = idmap::of(config, &entry.field, entry.mount, options.idmap, out)?;
     if options.remount {
-        remount(entry)
+        match map {
+            Some(_) => Err(entry.error("options", "a remount cannot map ids")),
+            None => remount(entry),
+        }
     } else if let Some(recursive) = options.bind {
-        bind(config, entry, recursive, out)
+        bind(config, entry, recursive, map, out)
     } else if entry.fstype() == Some("cgroup2") && shows_hosts_cgroups(config) {
-        cgroup_of_the_host(entry)
+        cgroup_of_the_host(entry, map)
     } else {
         check_ids(config, entry)?;
-        filesystem(entry)
+        filesystem(entry, map)
     }
 }
 
@@ -201,7 +196,7 @@ fn shows_hosts_cgroups(config: &Config<'_>) -> bool {
 
 /// The host's tree of cgroups in place of one of the container's own; read-only as a whole if at
 /// all (CVE-2023-25809).
-fn cgroup_of_the_host(entry: &Entry<'_>) -> Result<Op<Bytes>> {
+fn cgroup_of_the_host(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
     no_data(entry, CGROUP_DATA)?;
     no_copy_up(entry)?;
     let set = entry.options.of_new_mount();
@@ -211,6 +206,7 @@ fn cgroup_of_the_host(entry: &Entry<'_>) -> Result<Op<Bytes>> {
         recursive: true,
         attributes: Attributes { set: set & !attr::ATIME, ..Attributes::default() },
         tree_attributes: Attributes { set: set & attr::RDONLY, ..Attributes::default() },
+        map,
         propagation: Bytes::blob(entry.options.propagation.as_slice()),
     }))
 }
@@ -271,6 +267,7 @@ fn bind(
     config: &Config<'_>,
     entry: &Entry<'_>,
     recursive: bool,
+    map: Option<IdMap>,
     out: &mut Columns,
 ) -> Result<Op<Bytes>> {
     no_data(entry, BIND_DATA)?;
@@ -289,6 +286,7 @@ fn bind(
         recursive,
         attributes: entry.options.of_bind(),
         tree_attributes: entry.options.of_tree(),
+        map,
         propagation: Bytes::blob(entry.options.propagation.as_slice()),
     }))
 }
@@ -319,7 +317,7 @@ fn no_copy_up(entry: &Entry<'_>) -> Result<()> {
     Ok(())
 }
 
-fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
+fn filesystem(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
     let Some(fstype) = entry.fstype() else {
         return Err(entry.error("type", "is missing, and the mount is no bind mount"));
     };
@@ -339,7 +337,7 @@ fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
         options.push("ro");
     }
     options.extend(&entry.options.data);
-    check_lengths(entry, &options)?;
+    check_lengths(entry, &options, map)?;
     if special.has(Special::SEAL) {
         attributes &= !attr::RDONLY;
     }
@@ -353,16 +351,21 @@ fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
         target: entry.target()?,
         options: Bytes::list(options, &format!("{}.options", entry.field))?,
         attributes,
+        map,
         propagation: Bytes::blob(entry.options.propagation.as_slice()),
         special,
     }))
 }
 
 /// fsconfig(2) takes values of up to 255 bytes; longer ones go by mount(2), all of them in a page.
-fn check_lengths(entry: &Entry<'_>, options: &[&str]) -> Result<()> {
+fn check_lengths(entry: &Entry<'_>, options: &[&str], map: Option<IdMap>) -> Result<()> {
     const LONGEST: usize = 255;
     const PAGE: usize = 4095;
     let text = "is longer than the kernel's mount interface takes (255 bytes)";
+    if map.is_some() && options.iter().any(|option| option.len() > LONGEST) {
+        // That interface cannot map ids.
+        return Err(entry.error("options", text));
+    }
     let all: usize = options.iter().map(|option| option.len() + 1).sum();
     if options.iter().any(|option| option.len() > LONGEST) && all > PAGE {
         let text = "are longer than the kernel's mount interface takes (4095 bytes)";

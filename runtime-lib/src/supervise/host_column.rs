@@ -9,9 +9,11 @@ use rustix::io::Errno;
 use super::hooks::{HookState, run_hook};
 use super::id_maps;
 use super::init::Init;
+use super::net_devices;
 use crate::cgroup::{Cgroup, CgroupWrite};
 use crate::error::{Error, Result};
 use crate::plan::{HostOp, Plan, Step};
+use crate::rdt::Resctrl;
 
 /// What the operations act on.
 #[derive(Debug)]
@@ -68,6 +70,11 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
             crate::sys::set_io_priority(target.init.pid(), *class, *level)
                 .map_err(|errno| Error::sys("cannot set the I/O priority", errno))
         }
+        HostOp::MoveNetDevice { name, new_name } => {
+            net_devices::move_into(target.init.pid(), name, new_name)
+        }
+        HostOp::Rdt(rdt) => Resctrl::open()?.enter(rdt, target.init.pid()),
+        HostOp::JoinRdt(rdt) => Resctrl::open()?.join(rdt, target.init.pid()),
         HostOp::Adopt => target.init.adopt(plan),
         HostOp::Await(message) => target.init.wait_for(plan, *message),
         HostOp::Notify(message) => target.init.tell(plan, *message),

@@ -1,6 +1,6 @@
 //! The init as its creator sees it: spawned, talked to, reaped.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use super::{image, report, sources};
+use super::{image, mount_ids, report, sources};
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Bytes, Plan, Slot, Step};
@@ -58,6 +58,8 @@ pub(crate) struct Init {
     reborn: OnceCell<Process>,
     control: OwnedFd,
     progress: File,
+    /// It ended by SIGKILL.
+    killed: Cell<bool>,
 }
 
 impl Init {
@@ -99,7 +101,8 @@ impl Init {
         };
         let (pid, pidfd) = spawn(&child).map_err(|error| spawn_error(error, plan))?;
         let born = Process { pid, pidfd };
-        Ok(Self { born, reborn: OnceCell::new(), control, progress: launch.progress })
+        let progress = launch.progress;
+        Ok(Self { born, reborn: OnceCell::new(), control, progress, killed: Cell::new(false) })
     }
 
     fn process(&self) -> &Process {
@@ -199,7 +202,13 @@ impl Init {
     /// What went wrong in an init that has closed its socket.
     fn failure(&self, plan: &Plan) -> Error {
         let ended = reap(&self.process().pidfd).ok().flatten();
+        self.killed.set(ended == Some(ExitStatus::Signaled(libc::SIGKILL)));
         report::failure(plan, &self.progress, ended)
+    }
+
+    /// Whether it was found to have ended by SIGKILL, as the OOM killer ends a process.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.killed.get()
     }
 
     /// Kills the init and waits for its end.
@@ -283,6 +292,9 @@ fn open_slots(
     for step in &plan.slots {
         let fd = match &step.op {
             Slot::Namespace { .. } => open_join(step)?.0,
+            Slot::UserNamespace(maps) => {
+                mount_ids::namespace(maps).map_err(|error| error.at(step.field.clone()))?
+            }
             Slot::Container => duplicate(container.ok_or_else(no_container)?.pidfd)?,
             Slot::ContainerRoot => {
                 let path = format!("/proc/{}/root", container.ok_or_else(no_container)?.pid);

@@ -6,6 +6,9 @@ mod host_column;
 mod id_maps;
 mod image;
 mod init;
+mod mount_ids;
+mod net_devices;
+mod netlink;
 mod report;
 mod sources;
 

@@ -129,7 +129,7 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
         Doing::HookStatus => hook(format!("{what}: exit status {errno}, {detail}"), field),
         Doing::HookSignal => hook(format!("{what}: signal {errno}, {detail}"), field),
         Doing::HookTimeout => {
-            hook(format!("{what}: hook ran past specified timeout, {detail}"), field)
+            hook(format!("{what}: hook ran past specified timeout of {errno}.0s, {detail}"), field)
         }
         _ => {
             let mut message = what;
@@ -206,6 +206,10 @@ fn text(doing: Doing, errno: i32) -> &'static str {
         Doing::OpenPty => "cannot open a pty of the container's /dev/pts",
         Doing::SetPty => "cannot set the pty up",
         Doing::SendPty => "cannot send the pty to the console socket",
+        Doing::MapIds if errno == libc::EINVAL || errno == libc::EOPNOTSUPP => {
+            "cannot map ids: the filesystem, or one below it, cannot, or has mapped them already"
+        }
+        Doing::MapIds => "cannot map ids",
         Doing::MountConsole => "cannot mount /dev/console",
         Doing::CwdOutside => {
             "current working directory is outside of container mount namespace root -- possible \

@@ -3,11 +3,11 @@
 
 mod spawn;
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-pub(crate) use spawn::{Spawn, SpawnError, spawn};
+pub(crate) use spawn::{Spawn, SpawnError, reap_idle, spawn, spawn_idle};
 
 fn last_errno() -> Errno {
     let errno = std::io::Error::last_os_error().raw_os_error();
@@ -39,6 +39,30 @@ pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<(), Errn
     let priority = i32::from(class) << IOPRIO_CLASS_SHIFT | i32::from(level);
     // SAFETY: plain numbers.
     let result = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// setns(2) of the calling thread, into a network namespace.
+pub(crate) fn join_network(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: changes a namespace of the calling thread; no memory is involved.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Makes the kernel heed what a request for a list says of its elements (netlink(7),
+/// `NETLINK_GET_STRICT_CHK`, since Linux 4.20).
+pub(crate) fn filter_netlink_dumps(socket: impl AsFd) -> Result<(), Errno> {
+    let yes: libc::c_int = 1;
+    // SAFETY: the kernel reads an int from `yes`, whose size is passed.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_GET_STRICT_CHK,
+            (&raw const yes).cast(),
+            libc::socklen_t::try_from(size_of_val(&yes)).unwrap_or(0),
+        )
+    };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 

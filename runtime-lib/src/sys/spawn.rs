@@ -189,6 +189,78 @@ unsafe fn clone3(
     result
 }
 
+/// Spawns a process that waits to be killed, in new namespaces (`CLONE_NEW*`); gives its pid and pidfd.
+///
+/// It shares the caller's memory, so that nothing is copied, and never touches it. Its end is told
+/// to nobody: [`reap_idle`] waits for it.
+pub(crate) fn spawn_idle(namespaces: u32) -> Result<(i32, OwnedFd), i32> {
+    let mut pidfd: c_int = -1;
+    // SAFETY: all zero is a valid clone_args: no flags, no pointers.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(namespaces)
+        | libc::CLONE_VM as u64
+        | libc::CLONE_PIDFD as u64
+        | CLONE_CLEAR_SIGHAND;
+    args.pidfd = &raw mut pidfd as u64;
+    // SAFETY: the child makes one system call over and over, without memory or stack (its stack
+    // pointer is the caller's, and stays unused); CLONE_CLEAR_SIGHAND keeps the caller's signal
+    // handlers, which would use it, from running there.
+    let pid = unsafe { clone3_idle(&args) };
+    match i32::try_from(pid) {
+        // SAFETY: clone3 succeeded with CLONE_PIDFD, so the kernel stored a new descriptor that
+        // nobody else owns.
+        Ok(pid) if pid > 0 => Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+        result => Err(result.map_or(libc::EOVERFLOW, |errno| -errno)),
+    }
+}
+
+/// clone3(2) whose child only ever calls pause(2).
+///
+/// # Safety
+/// The flags must be fit for a child that shares memory and stack, and uses neither.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3_idle(args: &libc::clone_args) -> c_long {
+    let result: c_long;
+    // SAFETY: in the parent this is a system call like any other; the child stays in the loop.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "3:",
+            "mov eax, {pause}",
+            "syscall",
+            "jmp 3b",
+            "2:",
+            pause = const libc::SYS_pause,
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") args,
+            in("rsi") size_of::<libc::clone_args>(),
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// Waits for the end of a process of [`spawn_idle`], which was killed.
+pub(crate) fn reap_idle(pidfd: BorrowedFd<'_>) -> Result<(), i32> {
+    let id = libc::id_t::try_from(pidfd.as_raw_fd()).map_err(|_| libc::EBADF)?;
+    loop {
+        // SAFETY: a null siginfo is not stored to.
+        let result = unsafe {
+            libc::waitid(libc::P_PIDFD, id, ptr::null_mut(), libc::WEXITED | libc::__WALL)
+        };
+        match errno() {
+            _ if result == 0 => return Ok(()),
+            libc::EINTR => {}
+            // Somebody waits for all kinds of children.
+            libc::ECHILD => return Ok(()),
+            errno => return Err(errno),
+        }
+    }
+}
+
 extern "C" fn run_child(child: *mut c_void) -> ! {
     // SAFETY: `spawn` passed a pointer to a `Child` that lives while its thread is suspended, and
     // nothing else accesses it meanwhile.

@@ -113,7 +113,8 @@ fn wait(pid: Pid, timeout_ms: u64) -> Result<(), Fail> {
     .at(Step::Spawn)?
     .ok_or(Fail::new(Step::Spawn))?;
     if timed_out {
-        return Err(Fail::new(Step::HookTimeout));
+        let seconds = i32::try_from(timeout_ms / 1000).unwrap_or(i32::MAX);
+        return Err(Fail { step: Step::HookTimeout, errno: seconds });
     }
     match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => Ok(()),

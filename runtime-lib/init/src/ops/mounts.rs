@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use orlop_init::plan::{Attributes, Bind, Filesystem, Special, Step};
+use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Special, Step};
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, OFlags, StatVfsMountFlags, StatxFlags};
 use rustix::io::Errno;
@@ -33,6 +33,7 @@ pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail
     let directory = paths::is_directory(&tree).at(Step::OpenSource)?;
     let kind = if directory { Kind::Directory } else { Kind::File };
     let place = mountpoint(init, bind.target.c_str()?, kind)?;
+    map_ids(init, tree.as_fd(), bind.map)?;
     set_attributes(tree.as_fd(), false, bind.attributes)?;
     set_attributes(tree.as_fd(), true, bind.tree_attributes)?;
     paths::attach(tree.as_fd(), place.fd.as_fd()).at(Step::Attach)?;
@@ -70,6 +71,12 @@ fn attributes_of(mount: BorrowedFd<'_>) -> Result<u64, Errno> {
     Ok(set.fold(0, |attributes, (_, attribute)| attributes | attribute))
 }
 
+/// Before the mount is attached, or the kernel refuses.
+fn map_ids(init: &Init<'_>, mount: BorrowedFd<'_>, map: Option<IdMap>) -> Result<(), Fail> {
+    let Some(map) = map else { return Ok(()) };
+    sys::map_mount_ids(mount, map.tree, init.slot(map.slot)?).at(Step::MapIds)
+}
+
 fn change_all(mount: BorrowedFd<'_>, changes: Str<'_>) -> Result<(), Fail> {
     changes.0.iter().try_for_each(|change| change_propagation(mount, *change))
 }
@@ -81,7 +88,8 @@ pub(crate) fn filesystem(
 ) -> Result<(), Fail> {
     let special = filesystem.special;
     let place = place(init, filesystem)?;
-    if filesystem.options.list().any(|option| option.count_bytes() >= FSCONFIG_VALUE_MAX) {
+    let long = |option: &CStr| option.count_bytes() >= FSCONFIG_VALUE_MAX;
+    if filesystem.options.list().any(long) {
         return mount_with_long_options(init, filesystem, &place);
     }
     let context = if special.has(Special::JOINED_PIDS) {
@@ -98,6 +106,7 @@ pub(crate) fn filesystem(
     if special.has(Special::COPY_UP) && !place.created {
         copy_up::copy(place.fd.as_fd(), mount.as_fd()).at(Step::CopyUp)?;
     }
+    map_ids(init, mount.as_fd(), filesystem.map)?;
     paths::attach(mount.as_fd(), place.fd.as_fd()).at(Step::Attach)?;
     change_all(mount.as_fd(), filesystem.propagation)?;
     sys::retire(context);

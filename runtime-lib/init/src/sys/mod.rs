@@ -260,9 +260,27 @@ pub(crate) fn mount_setattr(
     clear: u64,
     propagation: u64,
 ) -> Result<(), Errno> {
+    set_mount_attributes(mount, recursive, [set, clear, propagation, 0])
+}
+
+/// Gives a mount that is not attached yet the id maps of a user namespace (since Linux 5.12).
+pub(crate) fn map_mount_ids(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    namespace: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let namespace = fd_arg(namespace) as u64;
+    set_mount_attributes(mount, recursive, [MOUNT_ATTR_IDMAP, 0, 0, namespace])
+}
+
+fn set_mount_attributes(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    attributes: [u64; 4],
+) -> Result<(), Errno> {
     const AT_EMPTY_PATH: usize = 0x1000;
     const AT_RECURSIVE: usize = 0x8000;
-    let attributes: [u64; 4] = [set, clear, propagation, 0];
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: `attributes` has the layout of struct mount_attr (four u64), lives across the call
     // and its size is passed; the path is a NUL-terminated constant.

@@ -225,16 +225,6 @@ fn of_mounts() {
         (options("bind", json!(["ro"])), "mounts[0].options", "needs the option bind"),
         (options("none", json!([])), "mounts[0].options", "needs the option bind"),
         (options("bind", json!(["bind", "size=1"])), "mounts[0].options", data),
-        (
-            options("", json!(["rbind", "idmap"])),
-            "mounts[0].options[1]",
-            "not supported by this version",
-        ),
-        (
-            options("", json!(["rbind", "ridmap"])),
-            "mounts[0].options[1]",
-            "not supported by this version",
-        ),
         (options("cgroup", json!(["nsdelegate"])), "mounts[0].options", "filesystem-specific"),
         (options("cgroup2", json!(["favordynmods"])), "mounts[0].options", "filesystem-specific"),
         (options("proc", json!(["tmpcopyup"])), "mounts[0].options", "tmpfs only"),
@@ -250,20 +240,6 @@ fn of_mounts() {
             "4095 bytes",
         ),
         (options("tm\0pfs", json!([])), "mounts[0].type", "NUL"),
-        (
-            mount(
-                json!({"destination": "/x", "type": "tmpfs", "uidMappings": [{"hostID": 1, "size": 1}]}),
-            ),
-            "mounts[0].uidMappings",
-            "not supported by this version",
-        ),
-        (
-            mount(
-                json!({"destination": "/x", "type": "tmpfs", "gidMappings": [{"hostID": 1, "size": 1}]}),
-            ),
-            "mounts[0].gidMappings",
-            "not supported by this version",
-        ),
     ]);
 }
 
@@ -322,16 +298,6 @@ fn of_namespaces_and_the_root() {
             mapped(json!({"namespaces": [{"type": "user"}, {"type": "mount", "path": "/m"}]})),
             "linux.namespaces[1].path",
             "no rights over a mount namespace",
-        ),
-        (
-            linux("netDevices", json!({"eth0": {"name": "eth1"}})),
-            "linux.netDevices",
-            "not supported by this version",
-        ),
-        (
-            linux("intelRdt", json!({"enableCMT": true})),
-            "linux.intelRdt",
-            "not supported by this version",
         ),
         (linux("mountLabel", json!("l")), "linux.mountLabel", "not supported by this version"),
         (

@@ -109,6 +109,24 @@ fn mounts_of_every_kind() {
     );
 }
 
+/// One user namespace for the mounts with equal maps.
+#[test]
+fn id_mapped_mounts() {
+    let map = |outside: u32| json!([{"containerID": 0, "hostID": outside, "size": 10}]);
+    let mount = |destination: &str, options: Value, outside: u32| {
+        json!({"destination": destination, "type": "tmpfs", "source": "/srv", "options": options,
+            "uidMappings": map(outside), "gidMappings": map(outside)})
+    };
+    of_patch(
+        "idmap",
+        &json!({"mounts": [
+            mount("/a", json!(["bind", "idmap", "ro"]), 1000),
+            mount("/b", json!(["rbind", "ridmap", "rslave"]), 1000),
+            mount("/c", json!(["rbind"]), 2000),
+            mount("/d", json!(["mode=700"]), 1000)]}),
+    );
+}
+
 #[test]
 fn sysctls_follow_the_first_writable_proc() {
     let patch = |options: Value| {
@@ -196,6 +214,30 @@ fn scheduling() {
     let deadline = json!({"policy": "SCHED_DEADLINE", "runtime": 10_000, "deadline": 20_000,
         "period": 30_000, "flags": ["SCHED_FLAG_DL_OVERRUN"]});
     of_patch("deadline", &patch(deadline));
+}
+
+/// Before the hooks of the runtime, which may look at them.
+#[test]
+fn network_devices() {
+    of_patch(
+        "net-devices",
+        &json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "network"}],
+            "netDevices": {"eth1": {}, "eth0": {"name": "net%d"}}},
+            "hooks": {"prestart": [{"path": "/hook"}]}}),
+    );
+}
+
+/// Of two lines for the memory bandwidth, that of `memBwSchema` counts.
+#[test]
+fn resource_director() {
+    let patch = |rdt: Value| json!({"linux": {"intelRdt": rdt}});
+    of_patch(
+        "rdt",
+        &patch(json!({"l3CacheSchema": "L3:0=f;1=f0\nMB:0=9", "memBwSchema": "MB:0=20",
+        "schemata": ["L2:0=1"], "enableMonitoring": true, "enableCMT": true})),
+    );
+    of_patch("rdt-named", &patch(json!({"closID": "gold"})));
+    of_patch("rdt-root", &patch(json!({"closID": "/", "enableMonitoring": true})));
 }
 
 #[test]
