@@ -269,3 +269,25 @@ fn hooks_can_mount_into_the_container() {
     let host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!host.contains("mnt/createContainer"), "the mount stayed in the container");
 }
+
+/// The init waits for its hook, which is its child.
+#[test]
+fn init_that_is_killed_is_reported_with_what_it_did_and_what_killed_it() {
+    let Some(t) = Test::begin() else { return };
+    if t.peer() != Peer::Orlop {
+        return;
+    }
+    for (signal, texts) in [
+        ("KILL", &["killed by SIGKILL"][..]),
+        ("SYS", &["killed by SIGSYS", "seccomp"]),
+        ("SEGV", &["killed by SIGSEGV"]),
+    ] {
+        let kill = format!("kill -{signal} $PPID; sleep 1");
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", kill]}]);
+        let bundle = t.bundle().without_namespace("pid");
+        let bundle = bundle.set("/hooks", json!({"createContainer": hook}));
+        let done = bundle.run().fails("hooks.createContainer[0]: ");
+        assert!(texts.iter().all(|text| done.stderr.contains(text)), "{done}");
+        bundle.assert_nothing_left();
+    }
+}

@@ -64,10 +64,12 @@ impl Attributes {
 /// Other ids of a mount's files than the filesystem has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
-    /// Slot of the user namespace whose maps these are.
-    pub slot: u16,
+    /// Slot of the user namespace whose maps these are; `None` for the container's own.
+    pub slot: Option<u16>,
     /// For the whole tree.
     pub tree: bool,
+    /// The creator makes the mount, as the init in its user namespace may not.
+    pub by_creator: bool,
 }
 
 /// A bind mount.
@@ -557,6 +559,8 @@ pub enum Message {
     Adopted = b'a',
     /// Creator: what only it can do to a process in a user namespace is done, its id maps first.
     Admitted = b'd',
+    /// Creator: the process is in the cgroup that systemd has made.
+    InUnit = b'u',
     /// Init: nothing but `start` and execve is left.
     Ready = b'r',
     /// Creator: go.
@@ -685,17 +689,16 @@ impl Step {
 /// own pid namespace numbers it: a little-endian u32 follows.
 pub const REBORN: u8 = b'p';
 
+/// First byte of the message in which the init asks for what it may not open itself: the source of
+/// a bind mount, or the root. The index of the operation follows, a little-endian u32. The answer is
+/// this byte with a descriptor, or with an errno, a little-endian i32.
+pub const SOURCE: u8 = b'o';
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER` (linux/seccomp.h, since Linux 5.0).
 pub const NEW_LISTENER: u32 = 1 << 3;
 
 /// First byte of the message in which the init tells the number of the descriptor that is its
 /// filter's listener: a little-endian u32 follows.
 pub const LISTENER: u8 = b'l';
-
-/// First byte of the message in which the init asks for what it may not open itself: the source of
-/// a bind mount, or the root. The index of the operation follows, a little-endian u32. The answer is
-/// this byte with a descriptor, or with an errno, a little-endian i32.
-pub const SOURCE: u8 = b'o';
 
 /// The shared page in which the init tells where it is: byte offsets of little-endian u32s.
 ///

@@ -35,8 +35,8 @@ pub(crate) struct Target<'a> {
 /// # Errors
 /// Naming the field of the operation that failed, here or in the init.
 pub(crate) fn execute(plan: &Plan, target: &Target<'_>) -> Result<()> {
-    let mut listener = None;
     let mut written = false;
+    let mut listener = None;
     for step in &plan.host {
         if matches!(step.op, HostOp::CgroupWrite(_)) && !std::mem::replace(&mut written, true) {
             // All at once: a write may depend on a later one.
@@ -65,7 +65,9 @@ fn run(
     match op {
         // With the first of them.
         HostOp::CgroupWrite(_) => Ok(()),
+        HostOp::LateCgroupWrite(write) => target.cgroup.apply(std::slice::from_ref(write)),
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
+        HostOp::CgroupOwner { uid } => target.cgroup.give_to(*uid),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
         HostOp::IdMaps(maps) => id_maps::write(target.init.pid(), maps),

@@ -48,8 +48,9 @@ pub(crate) fn chdir(init: &mut Init<'_>, path: &CStr) -> Result<(), Fail> {
 }
 
 /// Closes all descriptors but the standard streams, those that the program inherits and the two
-/// that report.
+/// that report; the memory that setting up took goes too, as the program's may be scarce.
 pub(crate) fn close_descriptors(init: &mut Init<'_>) -> Result<(), Fail> {
+    sys::release_stack();
     init.release_descriptors();
     let mut keep = init.last_descriptors();
     keep.sort_unstable();
