@@ -161,6 +161,7 @@ impl<'a> ExecBuilder<'a> {
             notify: None,
             null_streams,
             console_socket: self.console_socket.is_some(),
+            systemd: None,
             joins: true,
             joins_pid: join.has_pid_namespace(),
         };
@@ -219,7 +220,7 @@ impl<'a> ExecBuilder<'a> {
         let console_socket = console_socket.map(host::duplicate).transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
-            cgroup,
+            cgroup: Some(cgroup),
             progress: File::from(file),
             start: None,
             streams: streams.replaced(),

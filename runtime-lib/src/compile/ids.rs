@@ -14,6 +14,9 @@ const MOST_RANGES: usize = 340;
 /// As much as the kernel takes in the one write that it allows: less than a page.
 const LONGEST_TEXT: usize = 4095;
 
+/// It takes a map in one write, of less than a page.
+const MOST_BYTES: usize = 4096;
+
 /// Ids in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdRange {
@@ -61,6 +64,11 @@ impl IdMap {
         }
         map.check_overlaps(field, |range| range.inside)?;
         map.check_overlaps(field, |range| range.outside)?;
+        let bytes = map.to_string().len();
+        if bytes >= MOST_BYTES {
+            let text = format!("{bytes} bytes of text are more than the kernel takes (4095)");
+            return Err(Error::config(field.to_owned(), text));
+        }
         Ok(map)
     }
 

@@ -22,14 +22,7 @@ const FSCONFIG_VALUE_MAX: usize = 256;
 
 /// A bind mount.
 pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail> {
-    let source = bind.source.c_str()?;
-    let tree = match rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive)) {
-        Err(Errno::ACCESS) => {
-            let source = init.ask_for_source()?;
-            paths::clone_tree(source.as_fd(), bind.recursive).at(Step::OpenSource)?
-        }
-        result => result.at(Step::OpenSource)?,
-    };
+    let tree = source(init, bind)?;
     let directory = paths::is_directory(&tree).at(Step::OpenSource)?;
     let kind = if directory { Kind::Directory } else { Kind::File };
     let place = mountpoint(init, bind.target.c_str()?, kind)?;
@@ -41,6 +34,27 @@ pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail
     sys::retire(tree);
     sys::retire(place.fd);
     Ok(())
+}
+
+/// What is mounted, detached.
+fn source(init: &Init<'_>, bind: &Bind<Str<'_>>) -> Result<OwnedFd, Fail> {
+    if bind.map.is_some_and(|map| map.by_creator) {
+        // EINVAL is of the map: the source is named by a path.
+        return init.ask_for_source().map_err(|fail| match fail.step {
+            Step::OpenSource if fail.errno == Errno::INVAL.raw_os_error() => {
+                Fail::errno(Step::MapIds, Errno::INVAL)
+            }
+            _ => fail,
+        });
+    }
+    let path = bind.source.c_str()?;
+    match rustix::mount::open_tree(CWD, path, clone_flags(bind.recursive)) {
+        Err(Errno::ACCESS) => {
+            let source = init.ask_for_source()?;
+            paths::clone_tree(source.as_fd(), bind.recursive).at(Step::OpenSource)
+        }
+        result => result.at(Step::OpenSource),
+    }
 }
 
 fn set_attributes(mount: BorrowedFd<'_>, tree: bool, change: Attributes) -> Result<(), Fail> {
@@ -73,8 +87,9 @@ fn attributes_of(mount: BorrowedFd<'_>) -> Result<u64, Errno> {
 
 /// Before the mount is attached, or the kernel refuses.
 fn map_ids(init: &Init<'_>, mount: BorrowedFd<'_>, map: Option<IdMap>) -> Result<(), Fail> {
-    let Some(map) = map else { return Ok(()) };
-    sys::map_mount_ids(mount, map.tree, init.slot(map.slot)?).at(Step::MapIds)
+    let Some(map) = map.filter(|map| !map.by_creator) else { return Ok(()) };
+    let slot = map.slot.ok_or(Fail::new(Step::Decode))?;
+    sys::map_mount_ids(mount, map.tree, init.slot(slot)?).at(Step::MapIds)
 }
 
 fn change_all(mount: BorrowedFd<'_>, changes: Str<'_>) -> Result<(), Fail> {
