@@ -188,6 +188,12 @@ impl Container {
         &self.record.id
     }
 
+    /// Absolute path of its bundle.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        &self.record.bundle
+    }
+
     /// Pid of its init.
     #[must_use]
     pub fn pid(&self) -> i32 {
