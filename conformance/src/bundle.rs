@@ -120,7 +120,7 @@ impl<'t> Bundle<'t> {
         std::fs::create_dir(&dir).expect("bundle directory");
         let mut config = default_config(&id);
         config["root"]["path"] = json!(root);
-        Self { test, id, dir, config, used: Cell::new(false) }
+        Self { test, id, dir, config, systemd: false, used: Cell::new(false) }
     }
 
     /// The directory of the root filesystem, unless it is another's.
