@@ -335,8 +335,8 @@ pub(super) fn owner(config: &Config<'_>, out: &mut Columns) -> Result<()> {
         return Ok(());
     }
     let writable = config.spec.mounts().iter().flatten().any(|mount| {
-        let options = mount.options().iter().flatten();
-        let access = options.filter(|option| matches!(option.as_str(), "ro" | "rw")).next_back();
+        let mut options = mount.options().iter().flatten();
+        let access = options.rfind(|option| matches!(option.as_str(), "ro" | "rw"));
         mount.typ().as_deref().is_some_and(|kind| matches!(kind, "cgroup" | "cgroup2"))
             && super::clean(mount.destination()) == std::path::Path::new("/sys/fs/cgroup")
             && access.is_none_or(|access| access == "rw")
