@@ -130,6 +130,14 @@ impl<'t> Bundle<'t> {
         self.dir.join("rootfs")
     }
 
+    /// The path of the container's cgroup, as `/proc/PID/cgroup` has it.
+    #[must_use]
+    pub fn cgroup_path(&self) -> String {
+        let path = self.cgroup();
+        let path = path.strip_prefix("/sys/fs/cgroup").expect("a cgroup");
+        format!("/{}", path.display())
+    }
+
     /// The directory of the container's cgroup.
     #[must_use]
     pub fn cgroup(&self) -> PathBuf {
