@@ -20,6 +20,7 @@ pub mod bundle;
 pub mod cases;
 pub mod console;
 pub mod container;
+pub mod faults;
 pub mod harness;
 pub mod proc;
 pub mod rootfs;
@@ -30,5 +31,5 @@ pub mod traces;
 
 pub use bundle::Bundle;
 pub use container::Container;
-pub use harness::{Peer, Test};
+pub use harness::{Peer, Test, driver_flag};
 pub use run::{Done, Run};

@@ -1,9 +1,10 @@
 //! The loop: one arm for each operation.
 
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
 use orlop_init::plan::{
-    Header, LISTENER, Message, NEW_LISTENER, Op, REBORN, SOURCE, Step, VERSION,
+    EXIT_NO_PLAN, Header, LISTENER, Message, NEW_LISTENER, Op, REBORN, SOURCE, Step, VERSION,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::{Errno, IoSliceMut};
@@ -16,8 +17,6 @@ use crate::wire::Str;
 
 /// Exit status of an init that failed; the shared page says why.
 const EXIT_FAILED: i32 = 255;
-/// Exit status of an init that was handed no plan that it understands.
-const EXIT_NO_PLAN: i32 = 254;
 /// Exit status of an init that contradicts itself.
 pub(crate) const EXIT_BUG: i32 = 253;
 
@@ -32,6 +31,8 @@ pub(crate) struct Init<'a> {
     start: Option<OwnedFd>,
     /// The container's root directory, once it is attached.
     pub(crate) root: Option<OwnedFd>,
+    /// What is mounted or unmounted in the host's tree would be so on the host, too.
+    pub(crate) shared_with_host: bool,
     /// The init's own handle on procfs.
     pub(crate) procfs: Option<OwnedFd>,
     /// The host's procfs, where a security module is to be told something.
@@ -42,10 +43,12 @@ pub(crate) struct Init<'a> {
     pub(crate) last_directory: Option<(&'a [u8], BorrowedFd<'static>)>,
     /// Mounts that turn read-only later.
     pub(crate) sealed: ops::mounts::Sealed,
-    /// The program's path, NUL-terminated, once it is found.
-    pub(crate) program: ops::program::PathBuffer,
+    /// Where strings are kept: not in here, as each copy of this would hold them.
+    pub(crate) memory: sys::Table<u8>,
+    /// The program's path, once it is found.
+    pub(crate) program: &'static CStr,
     /// `HOME=...`, once it is looked up.
-    pub(crate) home: Option<ops::program::PathBuffer>,
+    pub(crate) home: Option<&'static CStr>,
     /// The pid namespace that was joined for children.
     pub(crate) pid_namespace: Option<BorrowedFd<'static>>,
     /// Where argv and envp are put together.
@@ -56,8 +59,10 @@ pub(crate) struct Init<'a> {
 
 /// Executes the plan in the file `plan_fd`; called by the entry of the process.
 pub(crate) fn main(plan_fd: Option<RawFd>) -> ! {
-    let Some((mut init, ops)) = plan_fd.and_then(|fd| prepare(fd).ok()) else {
-        sys::exit(EXIT_NO_PLAN)
+    let prepared = plan_fd.ok_or(Fail::new(Step::Decode)).and_then(prepare);
+    let (mut init, ops) = match prepared {
+        Ok(prepared) => prepared,
+        Err(fail) => sys::exit(if fail.errno > 0 { fail.errno } else { EXIT_NO_PLAN }),
     };
     let progress = init.progress;
     if let Err(fail) = execute(&mut init, ops) {
@@ -101,12 +106,15 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         control,
         start,
         root: None,
+        shared_with_host: false,
         procfs: None,
         host_procfs: None,
         covers: ops::masks::Covers::default(),
         last_directory: None,
         sealed,
-        program: ops::program::PathBuffer::default(),
+        // The two below.
+        memory: sys::Table::with_room(2 * PATH_MAX).at(Step::Whole)?,
+        program: c"",
         home: None,
         pid_namespace: None,
         strings,
@@ -149,7 +157,9 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Scheduler(new) => sys::sched_setattr(&new).at(Step::Whole),
         Op::IoPriority { class, level } => sys::set_io_priority(class, level).at(Step::Whole),
         Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(mode, nodes.0).at(Step::Whole),
-        Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
+        Op::SessionKeyring { name, permissions } => {
+            ops::process::session_keyring(name.c_str()?, permissions)
+        }
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
         Op::OpenRoot { path, isolate } => ops::root::open(init, path.c_str()?, isolate),
@@ -272,15 +282,20 @@ impl Init<'_> {
     fn reborn(&self, terminal: bool) -> Result<(), Fail> {
         if let Some(child) = sys::clone_sibling().at(Step::Clone)? {
             let [a, b, c, d] = child.to_le_bytes();
-            let told = rustix::io::write(&self.control, &[REBORN, a, b, c, d]);
-            sys::exit(if told.is_ok() { 0 } else { EXIT_FAILED })
+            let message = [REBORN, a, b, c, d];
+            let told = rustix::io::retry_on_intr(|| rustix::io::write(&self.control, &message));
+            told.at(Step::CreatorGone)?;
+            sys::exit(0)
         }
+        // Until then in its predecessor's process group, where the creator finds it if that could
+        // not name it.
+        self.wait_for(Message::Adopted)?;
         rustix::process::setsid().at(Step::Whole)?;
         if terminal {
             let terminal = sys::inherited(0).ok_or(Fail::new(Step::SetPty))?;
             rustix::process::ioctl_tiocsctty(sys::leave_open(terminal)).at(Step::SetPty)?;
         }
-        self.wait_for(Message::Adopted)
+        Ok(())
     }
 
     /// Loads the filter, and has the creator take its listener before anything can hang on it.
