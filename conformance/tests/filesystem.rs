@@ -76,6 +76,25 @@ fn root_is_writable_or_read_only_as_the_config_says() {
 }
 
 #[test]
+fn mountpoints_are_made_in_what_turns_read_only_later() {
+    // As Kubernetes' pods have it: a read-only root without an /etc/resolv.conf to mount over.
+    let Some(t) = Test::begin() else { return };
+    let file = t.dir().join("file");
+    std::fs::write(&file, "from outside\n").unwrap();
+    let file = file.to_str().unwrap();
+    let bundle = t
+        .bundle()
+        .set("/root/readonly", json!(true))
+        .mount("/new/file", "bind", file, &["bind"])
+        .mount("/scratch", "tmpfs", "tmpfs", &["ro"])
+        .mount("/scratch/file", "bind", file, &["bind"]);
+    let done =
+        bundle.sh("cat /new/file /scratch/file; echo x >/scratch/x; echo x >/x").run().exits(1);
+    assert_eq!(done.stdout, "from outside\nfrom outside\n");
+    assert_eq!(done.stderr.matches("Read-only file system").count(), 2, "{done}");
+}
+
+#[test]
 fn root_path_may_be_absolute() {
     let Some(t) = Test::begin() else { return };
     let bundle = t.bundle();
