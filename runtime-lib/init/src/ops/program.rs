@@ -11,7 +11,7 @@ use super::paths::{self, Path};
 use crate::progress::{At, Fail};
 use crate::run::Init;
 use crate::sys;
-use crate::wire::Str;
+use orlop_init::wire::Str;
 
 /// A path that one operation finds and a later one uses.
 pub(crate) type PathBuffer = Path;
