@@ -31,5 +31,5 @@ pub mod traces;
 
 pub use bundle::Bundle;
 pub use container::Container;
-pub use harness::{Peer, Test};
+pub use harness::{Peer, Test, driver_flag};
 pub use run::{Done, Run};

@@ -188,6 +188,12 @@ impl Container {
         &self.record.id
     }
 
+    /// Absolute path of its bundle.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        &self.record.bundle
+    }
+
     /// Pid of its init.
     #[must_use]
     pub fn pid(&self) -> i32 {
@@ -428,12 +434,17 @@ impl Container {
         };
         // A later cgroup of the same path is another container's.
         let recorded = self.record.cgroup_number;
-        if let Some(cgroup) = cgroup
-            && (recorded == 0 || cgroup.number()? == recorded)
-        {
+        let is_anothers = match &cgroup {
+            Some(cgroup) if recorded != 0 => cgroup.number()? != recorded,
+            _ => false,
+        };
+        if let Some(cgroup) = cgroup.filter(|_| !is_anothers) {
             // With a pid namespace of its own, all processes die with the init.
             let kill = force || !self.record.own_pid_namespace || self.record.pid == 0;
             cgroup.destroy(kill)?;
+        }
+        if let Some(unit) = self.record.unit.as_ref().filter(|_| !is_anothers) {
+            supervise::unit::stop(unit)?;
         }
         if let Some(rdt) = &self.record.rdt
             && let Ok(resctrl) = Resctrl::open()

@@ -11,12 +11,13 @@ use orlop_init::plan::{
 use serde_json::{Value, json};
 
 use crate::cgroup::IfMissing;
+use crate::cgroup::systemd::Bus;
 use crate::compile::{
     Rdt, attr, capability_names, memory_policy_text, namespace_name, number_list_text,
     propagation_name, rlimit_name, scheduling_text,
 };
 use crate::error::Field;
-use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step};
+use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step, UnitPlan};
 
 /// One line: an operation, what it works on and how, and the field it comes from.
 struct Row {
@@ -90,6 +91,7 @@ impl Plan {
             row("cgroup", word(self.cgroup.op.as_bytes()), &self.cgroup.field),
             row("clone", clone_text(self), &"linux.namespaces".into()),
         ];
+        rows.extend(self.unit.iter().flat_map(unit_rows));
         rows.extend(
             self.joins.iter().map(|Step { op, field }| row("born-in", slot_text(op), field)),
         );
@@ -115,6 +117,25 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_text())
     }
+}
+
+/// The unit that systemd makes, and what it is told of it.
+fn unit_rows(Step { op: unit, field }: &Step<UnitPlan>) -> Vec<Row> {
+    let whose = match &unit.bus {
+        Bus::System => "the system's systemd".to_owned(),
+        Bus::User(address) => format!("the user's systemd at {}", word(address.as_bytes())),
+    };
+    let name = word(unit.name.as_bytes());
+    let mut rows = vec![row("unit", format!("{name} in {} by {whose}", unit.slice), field)];
+    for Step { op: property, field } in &unit.properties {
+        let rest = match property.since {
+            0 => String::new(),
+            version => format!(" (systemd {version} and later)"),
+        };
+        let text = format!("{} = {}{rest}", property.name, property.value);
+        rows.push(row("property", text, field));
+    }
+    rows
 }
 
 /// The new namespaces, and whether the init's death ends the container.
@@ -217,7 +238,12 @@ fn propagations(bytes: &Bytes) -> impl Iterator<Item = String> {
 }
 
 fn id_map(map: Option<IdMap>) -> Option<String> {
-    map.map(|map| format!("{}={}", if map.tree { "ridmap" } else { "idmap" }, map.slot))
+    map.map(|map| {
+        let name = if map.tree { "ridmap" } else { "idmap" };
+        let of = map.slot.map_or("container".to_owned(), |slot| slot.to_string());
+        let by = if map.by_creator { " by the creator" } else { "" };
+        format!("{name}={of}{by}")
+    })
 }
 
 fn bind(bind: &Bind<Bytes>) -> String {
@@ -330,6 +356,7 @@ fn message(message: Message) -> &'static str {
         Message::ListenerTaken => "listener-taken",
         Message::Adopted => "adopted",
         Message::Admitted => "admitted",
+        Message::InUnit => "in-unit",
         Message::Ready => "ready",
         Message::Start => "start",
     }
@@ -355,7 +382,10 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             ("time-namespace", if lines.is_empty() { "no offsets".to_owned() } else { lines })
         }
         Op::Affinity { cpus, tolerant } => ("affinity", affinity(cpus, *tolerant)),
-        Op::SessionKeyring { name } => ("session-keyring", show(name)),
+        Op::SessionKeyring { name, permissions: 0 } => ("session-keyring", show(name)),
+        Op::SessionKeyring { name, permissions } => {
+            ("session-keyring", format!("{} permissions {permissions:08x}", show(name)))
+        }
         Op::LoopbackUp => ("loopback-up", "lo".to_owned()),
         Op::HostPropagation { change } => {
             ("host-propagation", propagation_name(*change).to_owned())
@@ -462,7 +492,7 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
 /// One line of the creator's column.
 fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
     let (operation, object) = match op {
-        HostOp::CgroupWrite(write) => {
+        HostOp::CgroupWrite(write) | HostOp::LateCgroupWrite(write) => {
             let rest = match &write.if_missing {
                 IfMissing::Skip => ", if it is there".to_owned(),
                 IfMissing::Instead { file, value } => format!(", or {file} = {value}"),
@@ -476,6 +506,7 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
             let (count, digest) = (all.len(), digest(all.iter().flatten()));
             ("device-program", format!("{count} instructions, digest {digest:016x}"))
         }
+        HostOp::CgroupOwner { uid } => ("cgroup-owner", format!("uid {uid}")),
         HostOp::OomScoreAdj(score) => ("oom-score", score.to_string()),
         HostOp::StdioOwner { uid } => ("stdio-owner", format!("uid {uid}")),
         HostOp::MoveNetDevice { name, new_name } => {

@@ -148,7 +148,7 @@ pub fn features() -> Features {
         linux: Linux {
             namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             capabilities: capabilities(),
-            cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: seccomp(),
             apparmor: YES,
             selinux: YES,
@@ -160,7 +160,7 @@ pub fn features() -> Features {
             mount_extensions: MountExtensions { idmap: YES },
             net_devices: YES,
         },
-        potentially_unsafe_config_annotations: &[],
+        potentially_unsafe_config_annotations: &["org.systemd.property."],
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFd;
@@ -27,6 +28,7 @@ impl HostFacts {
             setgroups_denied: in_user_namespace && is_setgroups_denied("self")?,
             last_capability: LAST_CAPABILITY,
             own_cgroup: if own_cgroup_matters { own_cgroup()? } else { String::new() },
+            manager_cgroup: String::new(),
             kcore: fs::exists("/proc/kcore")
                 .map_err(|error| Error::sys("cannot look for \"/proc/kcore\"", &error))?,
             apparmor: apparmor_in_force()
@@ -35,6 +37,15 @@ impl HostFacts {
                 .map_err(|errno| Error::sys("cannot find out about SELinux", errno))?,
         })
     }
+}
+
+/// The same open file under another number, above the standard streams.
+///
+/// # Errors
+/// The caller has too many.
+pub(crate) fn duplicate(file: impl AsFd) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(file, 3)
+        .map_err(|errno| Error::sys("cannot duplicate a descriptor", errno))
 }
 
 /// Whether the calling process is in another user namespace than the first.

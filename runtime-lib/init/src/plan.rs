@@ -64,10 +64,12 @@ impl Attributes {
 /// Other ids of a mount's files than the filesystem has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
-    /// Slot of the user namespace whose maps these are.
-    pub slot: u16,
+    /// Slot of the user namespace whose maps these are; `None` for the container's own.
+    pub slot: Option<u16>,
     /// For the whole tree.
     pub tree: bool,
+    /// The creator makes the mount, as the init in its user namespace may not.
+    pub by_creator: bool,
 }
 
 /// A bind mount.
@@ -330,10 +332,13 @@ pub enum Op<B> {
         /// Bit n for node n, in little-endian 64-bit words; may be empty.
         nodes: B,
     },
-    /// A new session keyring of this name (keyctl(2)); a kernel without keyrings is fine.
+    /// The session keyring of this name, new where there is none (keyctl(2)); a kernel without
+    /// keyrings is fine.
     SessionKeyring {
         /// `_ses.ID`.
         name: B,
+        /// What others may do with a new one, as `KEYCTL_SETPERM` takes it; 0 where it is another's.
+        permissions: u32,
     },
     /// Sets `lo` up in a new network namespace.
     LoopbackUp,
@@ -554,6 +559,8 @@ pub enum Message {
     Adopted = b'a',
     /// Creator: what only it can do to a process in a user namespace is done, its id maps first.
     Admitted = b'd',
+    /// Creator: the process is in the cgroup that systemd has made.
+    InUnit = b'u',
     /// Init: nothing but `start` and execve is left.
     Ready = b'r',
     /// Creator: go.

@@ -1,5 +1,6 @@
 //! The loop: one arm for each operation.
 
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
 use orlop_init::plan::{
@@ -30,6 +31,8 @@ pub(crate) struct Init<'a> {
     start: Option<OwnedFd>,
     /// The container's root directory, once it is attached.
     pub(crate) root: Option<OwnedFd>,
+    /// What is mounted or unmounted in the host's tree would be so on the host, too.
+    pub(crate) shared_with_host: bool,
     /// The init's own handle on procfs.
     pub(crate) procfs: Option<OwnedFd>,
     /// The host's procfs, where a security module is to be told something.
@@ -40,10 +43,12 @@ pub(crate) struct Init<'a> {
     pub(crate) last_directory: Option<(&'a [u8], BorrowedFd<'static>)>,
     /// Mounts that turn read-only later.
     pub(crate) sealed: ops::mounts::Sealed,
-    /// The program's path, NUL-terminated, once it is found.
-    pub(crate) program: ops::program::PathBuffer,
+    /// Where strings are kept: not in here, as each copy of this would hold them.
+    pub(crate) memory: sys::Table<u8>,
+    /// The program's path, once it is found.
+    pub(crate) program: &'static CStr,
     /// `HOME=...`, once it is looked up.
-    pub(crate) home: Option<ops::program::PathBuffer>,
+    pub(crate) home: Option<&'static CStr>,
     /// The pid namespace that was joined for children.
     pub(crate) pid_namespace: Option<BorrowedFd<'static>>,
     /// Where argv and envp are put together.
@@ -101,12 +106,15 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         control,
         start,
         root: None,
+        shared_with_host: false,
         procfs: None,
         host_procfs: None,
         covers: ops::masks::Covers::default(),
         last_directory: None,
         sealed,
-        program: ops::program::PathBuffer::default(),
+        // The two below.
+        memory: sys::Table::with_room(2 * PATH_MAX).at(Step::Whole)?,
+        program: c"",
         home: None,
         pid_namespace: None,
         strings,
@@ -149,7 +157,9 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Scheduler(new) => sys::sched_setattr(&new).at(Step::Whole),
         Op::IoPriority { class, level } => sys::set_io_priority(class, level).at(Step::Whole),
         Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(mode, nodes.0).at(Step::Whole),
-        Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
+        Op::SessionKeyring { name, permissions } => {
+            ops::process::session_keyring(name.c_str()?, permissions)
+        }
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
         Op::OpenRoot { path, isolate } => ops::root::open(init, path.c_str()?, isolate),

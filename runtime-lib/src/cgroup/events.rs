@@ -33,13 +33,16 @@ impl Cgroup {
         }
     }
 
-    /// Lets the processes run again, unless an ancestor is frozen too.
+    /// Lets the processes run again, unless an ancestor is frozen too; success where it is gone:
+    /// systemd removes cgroups as soon as they are empty.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn thaw(&self) -> Result<()> {
-        files::write(&self.dir, "cgroup.freeze", "0")
-            .map_err(|errno| self.failed("cannot thaw", errno))
+        match files::write(&self.dir, "cgroup.freeze", "0") {
+            Err(errno) if super::is_gone(errno) && !self.exists() => Ok(()),
+            result => result.map_err(|errno| self.failed("cannot thaw", errno)),
+        }
     }
 
     /// Whether the cgroup itself was told to freeze; an ancestor's freeze does not count. One that is

@@ -79,11 +79,6 @@ pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
     Ok(())
 }
 
-/// The error of a field that is valid, and to come.
-pub(super) fn not_built(field: impl Into<crate::error::Field>) -> Error {
-    Error::unsupported(field, "not supported by this version of orlop")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -210,6 +210,7 @@ pub(crate) fn compile(
     }
     run(AT_LAST, &config, &mut out)?;
     Ok(Plan {
+        unit: None,
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         rootfs: config.rootfs.clone(),

@@ -48,6 +48,9 @@ const PSEUDO: [&str; 20] = [
     "tracefs",
 ];
 
+/// The flag of filesystems that fsconfig(2) has no name for: it goes by mount(2).
+const IVERSION: &str = "iversion";
+
 /// One mount with what its fields say.
 struct Entry<'a> {
     mount: &'a Mount,
@@ -344,6 +347,13 @@ fn filesystem(config: &Config<'_>, entry: &Entry<'_>, map: Option<IdMap>) -> Res
     let mut options = entry.options.flags.clone();
     if attributes & attr::RDONLY != 0 && !PSEUDO.contains(&fstype) {
         options.push("ro");
+    }
+    if PSEUDO.contains(&fstype) {
+        // Versions of files that nobody keeps; and mount(2), which knows it, cannot all that
+        // these filesystems want.
+        options.retain(|option| *option != IVERSION);
+    } else if map.is_some() && options.contains(&IVERSION) {
+        return Err(entry.error("options", "iversion cannot be had together with mapped ids"));
     }
     options.extend(&entry.options.data);
     let label = context(config, entry, fstype)?;

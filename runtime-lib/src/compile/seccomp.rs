@@ -134,8 +134,8 @@ pub(super) fn meet(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let place = |wanted: fn(&Op<Bytes>) -> bool| out.child.iter().position(|step| wanted(&step.op));
     let listener = place(|op| matches!(op, Op::Seccomp { flags, .. } if flags & NEW_LISTENER != 0));
     let rebirth = place(|op| matches!(op, Op::Reborn { .. }));
-    // Else it was adopted at the very beginning.
-    let rebirth = rebirth.filter(|_| super::namespaces::is_reborn(config));
+    // One as the first process of a pid namespace is over long before.
+    let rebirth = rebirth.filter(|_| namespaces::is_reborn(config));
     let field = rebirth.and_then(|place| out.child.get(place)).map(|step| step.field.clone());
     let field = field.unwrap_or_else(|| LISTENER.into());
     let call = out.agent.clone().map(HostOp::CallAgent);

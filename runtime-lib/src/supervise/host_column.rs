@@ -65,7 +65,9 @@ fn run(
     match op {
         // With the first of them.
         HostOp::CgroupWrite(_) => Ok(()),
+        HostOp::LateCgroupWrite(write) => target.cgroup.apply(std::slice::from_ref(write)),
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
+        HostOp::CgroupOwner { uid } => target.cgroup.give_to(*uid),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
         HostOp::IdMaps(maps) => id_maps::write(target.init.pid(), maps),

@@ -17,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOp
 use super::{image, mount_ids, report, sources};
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host;
 use crate::plan::{Bytes, Plan, Slot, Step};
 use crate::sys::{Spawn, SpawnError, spawn};
 
@@ -25,8 +26,8 @@ use crate::sys::{Spawn, SpawnError, spawn};
 pub(crate) struct Launch<'a> {
     /// An installed init to execute instead of the embedded one.
     pub(crate) init_file: Option<&'a Path>,
-    /// The cgroup that the init is born into.
-    pub(crate) cgroup: BorrowedFd<'a>,
+    /// The cgroup that the init is born into; `None` for the caller's.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// The file of the shared page.
     pub(crate) progress: File,
     /// The fifo that releases the container; without it, [`Init::start`] does.
@@ -78,10 +79,10 @@ impl Init {
             version: VERSION,
             ops: u32::try_from(plan.child.len()).unwrap_or(u32::MAX),
             control_fd: inherit.add(theirs)?,
-            progress_fd: inherit.add(duplicate(&launch.progress)?)?,
+            progress_fd: inherit.add(host::duplicate(&launch.progress)?)?,
             start_fd: launch.start.map_or(Ok(-1), |fifo| inherit.add(fifo))?,
             slots: open_slots(plan, launch.console_socket, launch.container, &mut inherit)?,
-            ignored_signals: crate::host::ignored_signals()?,
+            ignored_signals: host::ignored_signals()?,
             sealed_mounts: plan.sealed_mounts(),
             strings: plan.strings(),
             preserve_fds: plan.preserve_fds,
@@ -94,7 +95,7 @@ impl Init {
         let child = Spawn {
             namespaces: plan.clone_flags,
             joins: &joins,
-            cgroup: Some(launch.cgroup),
+            cgroup: launch.cgroup,
             image: image.as_fd(),
             args: [c"orlop-init", &number],
             streams: launch.streams,
@@ -343,11 +344,6 @@ fn no_container() -> Error {
     Error::bug("no container to join")
 }
 
-fn duplicate(file: impl AsFd) -> Result<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(file, 3)
-        .map_err(|errno| Error::sys("cannot duplicate a descriptor", errno))
-}
-
 fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| Error::sys("cannot create a socket pair", errno))
@@ -367,7 +363,7 @@ fn open_slots(
             Slot::UserNamespace(maps) => {
                 mount_ids::namespace(maps).map_err(|error| error.at(step.field.clone()))?
             }
-            Slot::Container => duplicate(container.ok_or_else(no_container)?.pidfd)?,
+            Slot::Container => host::duplicate(container.ok_or_else(no_container)?.pidfd)?,
             Slot::ContainerRoot => {
                 let path = format!("/proc/{}/root", container.ok_or_else(no_container)?.pid);
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

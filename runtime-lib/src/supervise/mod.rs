@@ -12,6 +12,7 @@ mod net_devices;
 mod netlink;
 mod report;
 mod sources;
+pub(crate) mod unit;
 
 pub(crate) use hooks::{HookState, run_hook};
 pub(crate) use host_column::{Target, execute};

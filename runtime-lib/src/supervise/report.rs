@@ -96,14 +96,21 @@ pub(crate) fn failure(plan: &Plan, file: &File, ended: Option<ExitStatus>) -> Er
     describe(&page, what(&step.op), step.field.clone(), ended)
 }
 
+/// A signal's name, and what it says about who sent it.
+fn signal_text(signal: i32) -> String {
+    let name = nix::sys::signal::Signal::try_from(signal);
+    let name = name.map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string());
+    if signal == libc::SIGSYS {
+        return format!("{name}: a seccomp filter forbids a system call that it makes");
+    }
+    name
+}
+
 fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) -> Error {
     if page.word(progress::STATE) != progress::FAILED {
         let message = match ended {
-            Some(ExitStatus::Signaled(libc::SIGKILL)) => {
-                format!("{what}: the init was killed (SIGKILL): out of memory, or by somebody")
-            }
             Some(ExitStatus::Signaled(signal)) => {
-                format!("{what}: the init was killed by signal {signal}")
+                format!("{what}: the init was killed by {}", signal_text(signal))
             }
             Some(ExitStatus::Exited(EXIT_NO_PLAN)) => {
                 let message = "the init does not understand its plan: it is of another version";
@@ -260,7 +267,9 @@ fn what(op: &Op<Bytes>) -> String {
             let policy = crate::compile::memory_policy_text(*mode, &nodes.0);
             format!("cannot set the memory policy {policy}")
         }
-        Op::SessionKeyring { name } => format!("cannot join the session keyring {}", quoted(name)),
+        Op::SessionKeyring { name, .. } => {
+            format!("cannot join the session keyring {}", quoted(name))
+        }
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
         Op::CheckIdMaps { .. } => "cannot join the user namespace".to_owned(),
         Op::NamespaceUser { .. } => "cannot become a user of the user namespace".to_owned(),

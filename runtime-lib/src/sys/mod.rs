@@ -39,6 +39,43 @@ pub(crate) fn join_network(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// setns(2) of the calling thread, into a mount namespace: its root becomes that namespace's.
+pub(crate) fn join_mounts(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: gives the calling thread a root and a working directory of its own, which the kernel
+    // wants before; no memory is involved.
+    if unsafe { libc::unshare(libc::CLONE_FS) } != 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: changes a namespace of the calling thread; no memory is involved.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Gives a detached mount the id maps of a user namespace (mount_setattr(2), since Linux 5.12).
+pub(crate) fn map_mount_ids(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    namespace: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let namespace = u64::try_from(namespace.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    let attributes: [u64; 4] = [MOUNT_ATTR_IDMAP, 0, 0, namespace];
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: `attributes` has the layout of struct mount_attr (four u64), lives across the call and
+    // its size is passed; the path is a NUL-terminated constant.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 /// Makes the kernel heed what a request for a list says of its elements (netlink(7),
 /// `NETLINK_GET_STRICT_CHK`, since Linux 4.20).
 pub(crate) fn filter_netlink_dumps(socket: impl AsFd) -> Result<(), Errno> {

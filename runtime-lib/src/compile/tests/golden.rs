@@ -326,6 +326,22 @@ fn resources() {
 }
 
 #[test]
+fn systemd_unit() {
+    let mut request = request();
+    request.systemd = Some(crate::cgroup::systemd::Bus::System);
+    let config = patched(&json!({
+        "annotations": {"org.systemd.property.TimeoutStopSec": "2", "other": "x"},
+        "process": {"user": {"uid": 1000, "gid": 0}},
+        "mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}],
+        "linux": {"cgroupsPath": "a-b.slice:test:1",
+            "namespaces": [{"type": "mount"}, {"type": "cgroup"}, {"type": "network"}],
+            "resources": {"memory": {"limit": 1_048_576}, "pids": {"limit": 32},
+                "cpu": {"quota": 5000, "period": 10000, "cpus": "0-1"}, "blockIO": {"weight": 100},
+                "hugepageLimits": [{"pageSize": "2MB", "limit": 2_097_152}]}}}));
+    check("systemd", &config, &request);
+}
+
+#[test]
 fn json_has_the_same_rows_as_the_text() {
     let plan = plan_for(
         &patched(&json!({"hostname": "h", "linux": {"namespaces":
