@@ -421,7 +421,7 @@ fn finish(
 }
 
 /// What is recorded before the first effect.
-fn intent(plan: &Plan) -> Record {
+pub(crate) fn intent(plan: &Plan) -> Record {
     Record {
         id: plan.id.clone(),
         bundle: plan.bundle.clone(),

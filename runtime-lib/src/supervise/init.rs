@@ -460,7 +460,7 @@ fn spawn_error(error: SpawnError, plan: &Plan) -> Error {
 }
 
 /// The plan in its wire form.
-fn encode(header: &Header<Bytes>, plan: &Plan) -> Result<Vec<u8>> {
+pub(crate) fn encode(header: &Header<Bytes>, plan: &Plan) -> Result<Vec<u8>> {
     let failed = |_| Error::bug("the plan cannot be encoded");
     let mut bytes = postcard::to_extend(header, Vec::with_capacity(16 * 1024)).map_err(failed)?;
     for step in &plan.child {
