@@ -312,6 +312,7 @@ fn out_of_memory(cgroup: &Cgroup, error: Error) -> Error {
     }
     Error::new(ErrorKind::Init, "container init was OOM-killed (memory limit too low?)")
         .at("linux.resources.memory.limit")
+        .hint(error.to_string())
 }
 
 /// Records the intent, then makes the cgroup. One that is in use is refused before the intent names

@@ -56,7 +56,14 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
     match op {
         // With the first of them.
         HostOp::CgroupWrite(_) => Ok(()),
-        HostOp::LateCgroupWrite(write) => target.cgroup.apply(std::slice::from_ref(write)),
+        HostOp::LateCgroupWrite(write) => {
+            target.cgroup.apply(std::slice::from_ref(write))?;
+            // The kernel kills whom a limit leaves no room before the write is done.
+            match target.cgroup.oom_kills() {
+                Some(kills) if kills > 0 => target.init.failure_soon(plan).map_or(Ok(()), Err),
+                _ => Ok(()),
+            }
+        }
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),

@@ -5,8 +5,10 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use orlop_init::plan::{Header, Message, Op, REBORN, SOURCE, VERSION};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -197,6 +199,14 @@ impl Init {
             Ok(_) => Err(Error::bug("the init sent a message out of turn")),
             Err(errno) => Err(Error::sys("cannot read from the init", errno)),
         }
+    }
+
+    /// What went wrong in an init that is about to end, if it is.
+    pub(crate) fn failure_soon(&self, plan: &Plan) -> Option<Error> {
+        /// A process that was killed takes its time only to give its memory back.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let mut events = [PollFd::new(&self.process().pidfd, PollFlags::IN)];
+        crate::host::poll(&mut events, Some(PATIENCE)).then(|| self.failure(plan))
     }
 
     /// What went wrong in an init that has closed its socket.
