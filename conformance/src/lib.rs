@@ -14,6 +14,7 @@
     reason = "a panic here is a failed test, with its reason in the message"
 )]
 
+pub mod agent;
 pub mod bench;
 pub mod bundle;
 pub mod cases;
@@ -29,5 +30,5 @@ pub mod traces;
 
 pub use bundle::Bundle;
 pub use container::Container;
-pub use harness::{Peer, Test};
+pub use harness::{Peer, Test, driver_flag};
 pub use run::{Done, Run};

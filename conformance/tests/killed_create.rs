@@ -10,7 +10,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use orlop_conformance::{Bundle, Peer, Test, run::wait_for, traces};
+use orlop_conformance::{Bundle, Peer, Test, driver_flag, run::wait_for, traces};
 use serde_json::json;
 
 mod sys {
@@ -99,6 +99,7 @@ impl<'t> Victim<'t> {
     /// The runtime with the arguments, killed at a system call.
     fn killed_at(&self, count: u32, args: &[&str]) -> End {
         let mut all = vec!["--root", &self.root];
+        all.extend(driver_flag());
         all.extend(args);
         let errors = self.t.dir().join("traced.stderr");
         let end = killed_at(count, self.t.runtime(), &errors, &all);

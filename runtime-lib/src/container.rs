@@ -319,7 +319,7 @@ impl Container {
     }
 
     /// A further process in it; `process` is a `process` object of the runtime-spec. What it leaves
-    /// open (capabilities, resource limits) is the container's.
+    /// open (capabilities, resource limits, AppArmor profile, SELinux label) is the container's.
     #[must_use]
     pub fn exec(&self, process: oci_spec::runtime::Process) -> crate::ExecBuilder<'_> {
         crate::ExecBuilder::new(self, process)
@@ -424,13 +424,16 @@ impl Container {
         };
         // A later cgroup of the same path is another container's.
         let recorded = self.record.cgroup_number;
-        let cgroup = cgroup.filter(|cgroup| {
-            recorded == 0 || cgroup.number().is_ok_and(|number| number == recorded)
+        let is_anothers = cgroup.as_ref().is_some_and(|cgroup| {
+            recorded != 0 && !cgroup.number().is_ok_and(|number| number == recorded)
         });
-        if let Some(cgroup) = cgroup {
+        if let Some(cgroup) = cgroup.filter(|_| !is_anothers) {
             // With a pid namespace of its own, all processes die with the init.
             let kill = force || !self.record.own_pid_namespace || self.record.pid == 0;
             cgroup.destroy(kill)?;
+        }
+        if let Some(unit) = self.record.unit.as_ref().filter(|_| !is_anothers) {
+            supervise::unit::stop(unit)?;
         }
         if let Some(rdt) = &self.record.rdt
             && let Ok(resctrl) = Resctrl::open()

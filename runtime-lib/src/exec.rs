@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host;
 use crate::plan::Plan;
 use crate::streams::{Stdio, Streams};
-use crate::supervise::{self, Init, Launch, Running, Target};
+use crate::supervise::{self, HookState, Init, Launch, Running, Target};
 
 /// What a further process needs; made by [`Container::exec`].
 #[derive(Debug)]
@@ -114,6 +114,13 @@ impl<'a> ExecBuilder<'a> {
             streams: streams.all(),
             null_streams: streams.null,
             hook_environment: &[],
+            joined: Some(HookState {
+                id: &container.record.id,
+                status: "running",
+                pid: container.record.pid,
+                bundle: &container.record.bundle,
+                annotations: &container.record.annotations,
+            }),
         };
         let result = supervise::execute(&plan, &target).and_then(|()| init.start(&plan));
         if let Err(error) = result {
@@ -154,6 +161,7 @@ impl<'a> ExecBuilder<'a> {
             notify: None,
             null_streams,
             console_socket: self.console_socket.is_some(),
+            systemd: None,
             joins: true,
             joins_pid: join.has_pid_namespace(),
         };
@@ -214,7 +222,7 @@ impl<'a> ExecBuilder<'a> {
             .transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
-            cgroup,
+            cgroup: Some(cgroup),
             progress: File::from(file),
             start: None,
             streams: streams.replaced(),

@@ -27,6 +27,7 @@ impl HostFacts {
             setgroups_denied: in_user_namespace && is_setgroups_denied("self")?,
             last_capability: LAST_CAPABILITY,
             own_cgroup: if own_cgroup_matters { own_cgroup()? } else { String::new() },
+            manager_cgroup: String::new(),
             kcore: fs::exists("/proc/kcore").unwrap_or(false),
             apparmor: apparmor_in_force(),
             selinux: selinux_in_force(),

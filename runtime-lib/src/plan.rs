@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use orlop_init::plan::{Message, Op, Scheduling, Special};
 use serde::{Serialize, Serializer};
 
+use crate::cgroup::systemd::{Bus, Property};
 use crate::cgroup::{CgroupWrite, DeviceProgram};
 use crate::compile::{IdMaps, Rdt};
 use crate::error::{Error, Field, Result};
@@ -91,6 +92,8 @@ pub(crate) enum HostOp {
     LateCgroupWrite(CgroupWrite),
     /// The device program, attached to the container's cgroup.
     DeviceProgram(DeviceProgram),
+    /// fchown(2) of the container's cgroup, as far as it is to be managed from inside.
+    CgroupOwner { uid: u32 },
     /// `/proc/PID/oom_score_adj`.
     OomScoreAdj(i32),
     /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
@@ -111,12 +114,48 @@ pub(crate) enum HostOp {
     IoPriority { class: u8, level: u8 },
     /// Waits for the init to be reborn, and takes the new process for it.
     Adopt,
+    /// Lets that process go on, once nothing is left of the one that it was.
+    Release,
+    /// Waits for the seccomp filter to be loaded, and takes its listener.
+    TakeListener,
+    /// Gives the listener to the agent.
+    CallAgent(Agent),
     /// Waits for a message of the init.
     Await(Message),
     /// Sends a message to the init.
     Notify(Message),
     /// Runs a hook in the runtime's namespaces.
     RunHook(HookPlan),
+}
+
+/// Who answers for a seccomp filter (`linux.seccomp.listenerPath`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub(crate) struct Agent {
+    /// The socket that it listens on; absolute.
+    pub(crate) path: PathBuf,
+    /// `linux.seccomp.listenerMetadata`.
+    pub(crate) metadata: Option<String>,
+}
+
+/// The unit that systemd makes for the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnitPlan {
+    /// As `docker-0123.scope`.
+    pub(crate) name: String,
+    /// The slice that it is in.
+    pub(crate) slice: String,
+    pub(crate) bus: Bus,
+    /// All of them but the processes.
+    pub(crate) properties: Vec<Step<Property>>,
+    /// Path of its cgroup below the cgroup root, absolute.
+    pub(crate) cgroup: String,
+}
+
+impl UnitPlan {
+    /// Whether it is a slice: those take no processes by themselves.
+    pub(crate) fn is_slice(&self) -> bool {
+        self.name.ends_with(".slice")
+    }
 }
 
 /// A hook that runs in the runtime's namespaces.
@@ -159,6 +198,8 @@ pub struct Plan {
     pub(crate) host: Vec<Step<HostOp>>,
     /// Path below the cgroup root, absolute, as `/docker/ID`.
     pub(crate) cgroup: Step<String>,
+    /// The unit that this is the cgroup of, where systemd makes it.
+    pub(crate) unit: Option<Step<UnitPlan>>,
     /// Hooks of later stages, kept with the container's state.
     pub(crate) poststart: Vec<HookPlan>,
     pub(crate) poststop: Vec<HookPlan>,

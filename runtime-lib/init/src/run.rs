@@ -3,7 +3,9 @@
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
-use orlop_init::plan::{Header, Message, Op, REBORN, SOURCE, Step, VERSION};
+use orlop_init::plan::{
+    Header, LISTENER, Message, NEW_LISTENER, Op, REBORN, SOURCE, Step, VERSION,
+};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -31,6 +33,8 @@ pub(crate) struct Init<'a> {
     start: Option<OwnedFd>,
     /// The container's root directory, once it is attached.
     pub(crate) root: Option<OwnedFd>,
+    /// What is mounted or unmounted in the host's tree would be so on the host, too.
+    pub(crate) shared_with_host: bool,
     /// The init's own handle on procfs.
     pub(crate) procfs: Option<OwnedFd>,
     /// The host's procfs, where a security module is to be told something.
@@ -102,6 +106,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         control,
         start,
         root: None,
+        shared_with_host: false,
         procfs: None,
         host_procfs: None,
         covers: ops::masks::Covers::default(),
@@ -152,7 +157,9 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Scheduler(new) => sys::sched_setattr(&new).at(Step::Whole),
         Op::IoPriority { class, level } => sys::set_io_priority(class, level).at(Step::Whole),
         Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(mode, nodes.0).at(Step::Whole),
-        Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
+        Op::SessionKeyring { name, permissions } => {
+            ops::process::session_keyring(name.c_str()?, permissions)
+        }
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
         Op::OpenRoot { path, isolate } => ops::root::open(init, path.c_str()?, isolate),
@@ -160,6 +167,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Chroot { slot } => ops::root::enter(init.slot(slot)?),
         Op::Bind(bind) => ops::mounts::bind(init, &bind),
         Op::Filesystem(filesystem) => ops::mounts::filesystem(init, &filesystem),
+        Op::Relabel { target, label } => ops::mounts::relabel(init, target.c_str()?, label.0),
         Op::Remount { target, attributes, tree_attributes } => {
             ops::mounts::remount(init, target.c_str()?, attributes, tree_attributes)
         }
@@ -190,7 +198,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
             Ok(())
         }
         Op::NoNewPrivileges => sys::set_no_new_privileges().at(Step::Whole),
-        Op::Seccomp { flags, program } => sys::load_seccomp(flags, program.0).at(Step::Whole),
+        Op::Seccomp { flags, program } => init.load_filter(flags, program.0),
         Op::Chdir { path } => ops::process::chdir(init, path.c_str()?),
         Op::CloseDescriptors => ops::process::close_descriptors(init),
         Op::ChdirAgain { path } => ops::process::chdir_again(init, path.c_str()?),
@@ -283,6 +291,26 @@ impl Init<'_> {
             rustix::process::ioctl_tiocsctty(sys::leave_open(terminal)).at(Step::SetPty)?;
         }
         self.wait_for(Message::Adopted)
+    }
+
+    /// Loads the filter, and has the creator take its listener before anything can hang on it.
+    ///
+    /// The creator takes it out of this process, by pidfd_getfd(2): sending it would take
+    /// sendmsg(2), which the profile may have given to the agent. A write and a read it takes all
+    /// the same; the plan was checked for that. Nor does it stay here: whoever could trace this
+    /// process in the container would answer in the agent's place.
+    fn load_filter(&self, flags: u32, program: &[u8]) -> Result<(), Fail> {
+        let number = sys::load_seccomp(flags, program).at(Step::Whole)?;
+        if flags & NEW_LISTENER == 0 {
+            return Ok(());
+        }
+        let listener = sys::inherited(number).ok_or(Fail::new(Step::Listener))?;
+        let [a, b, c, d] = number.to_le_bytes();
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.control, &[LISTENER, a, b, c, d]))
+            .at(Step::CreatorGone)?;
+        self.wait_for(Message::ListenerTaken)?;
+        drop(listener);
+        Ok(())
     }
 
     fn notify(&self, message: Message) -> Result<(), Fail> {

@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
-use orlop_init::plan::{Header, Message, Op, REBORN, SOURCE, VERSION};
+use orlop_init::plan::{Header, LISTENER, Message, Op, REBORN, SOURCE, VERSION};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::{image, mount_ids, report, sources};
 use crate::container::ExitStatus;
@@ -25,8 +25,8 @@ use crate::sys::{Spawn, SpawnError, spawn};
 pub(crate) struct Launch<'a> {
     /// An installed init to execute instead of the embedded one.
     pub(crate) init_file: Option<&'a Path>,
-    /// The cgroup that the init is born into.
-    pub(crate) cgroup: BorrowedFd<'a>,
+    /// The cgroup that the init is born into; `None` for the caller's.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// The file of the shared page.
     pub(crate) progress: File,
     /// The fifo that releases the container; without it, [`Init::start`] does.
@@ -94,7 +94,7 @@ impl Init {
         let child = Spawn {
             namespaces: plan.clone_flags,
             joins: &joins,
-            cgroup: Some(launch.cgroup),
+            cgroup: launch.cgroup,
             image: image.as_fd(),
             args: [c"orlop-init", &number],
             streams: launch.streams,
@@ -126,11 +126,7 @@ impl Init {
     /// # Errors
     /// As [`Init::wait_for`]; the process is not ours.
     pub(crate) fn adopt(&self, plan: &Plan) -> Result<()> {
-        let mut message = [0; 5];
-        let pid = match (self.hear(plan, &mut message)?, message) {
-            (5, [REBORN, a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
-            _ => return Err(Error::bug("the init sent a message out of turn")),
-        };
+        let pid = self.number(plan, REBORN)?;
         let foreign = || Error::bug("the init named a process that is not our child");
         let pid = i32::try_from(pid).map_err(|_| foreign())?;
         let known = Pid::from_raw(pid).ok_or_else(foreign)?;
@@ -139,9 +135,48 @@ impl Init {
         // The init is not to be trusted with names of processes: it must be a child of this one.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).map_err(|_| foreign())?;
+        self.reborn.set(Process { pid, pidfd }).map_err(|_| Error::bug("reborn twice"))
+    }
+
+    /// Lets the process that was adopted go on.
+    ///
+    /// # Errors
+    /// As [`Init::wait_for`].
+    pub(crate) fn release(&self, plan: &Plan) -> Result<()> {
         let _status = reap(&self.born.pidfd)?; // it ends with nothing to say
-        self.reborn.set(Process { pid, pidfd }).map_err(|_| Error::bug("reborn twice"))?;
         self.tell(plan, Message::Adopted)
+    }
+
+    /// Waits for the init to load its filter, and takes the filter's listener.
+    ///
+    /// # Errors
+    /// As [`Init::wait_for`]; this process may not look into the init.
+    pub(crate) fn take_listener(&self, plan: &Plan) -> Result<OwnedFd> {
+        let number = self.number(plan, LISTENER)?;
+        let number = RawFd::try_from(number).map_err(|_| Error::bug("a negative descriptor"))?;
+        let pidfd = &self.process().pidfd;
+        let flags = PidfdGetfdFlags::empty();
+        let listener = rustix::process::pidfd_getfd(pidfd, number, flags).map_err(|errno| {
+            Error::sys("cannot take the listener of the seccomp filter", errno)
+                .hint("it takes CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3")
+        })?;
+        // What the init says is not trusted: the agent gets a listener, and nothing else of the init's.
+        let link = format!("/proc/self/fd/{}", listener.as_raw_fd());
+        let kind = rustix::fs::readlink(&link, Vec::new())
+            .map_err(|errno| Error::sys(format!("cannot read {link:?}"), errno))?;
+        if kind.as_bytes() != b"anon_inode:seccomp notify" {
+            return Err(Error::bug("the init named a descriptor that is no listener"));
+        }
+        Ok(listener)
+    }
+
+    /// Waits for a message with a number.
+    fn number(&self, plan: &Plan, kind: u8) -> Result<u32> {
+        let mut message = [0; 5];
+        match (self.hear(plan, &mut message)?, message) {
+            (5, [first, a, b, c, d]) if first == kind => Ok(u32::from_le_bytes([a, b, c, d])),
+            _ => Err(Error::bug("the init sent a message out of turn")),
+        }
     }
 
     /// Waits for a message.
@@ -223,9 +258,10 @@ impl Init {
 
     /// Kills the init and waits for its end.
     pub(crate) fn destroy(&self) {
-        let pidfd = &self.process().pidfd;
-        let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL); // or dead already
-        let _status = reap(pidfd); // it has no other use here
+        for Process { pidfd, .. } in self.reborn.get().into_iter().chain([&self.born]) {
+            let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL); // or dead already
+            let _status = reap(pidfd); // it has no other use here
+        }
     }
 }
 

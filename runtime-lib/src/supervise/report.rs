@@ -223,6 +223,7 @@ fn text(doing: Doing, errno: i32) -> &'static str {
              container breakout detected"
         }
         Doing::Clone => "cannot create the process in the pid namespace",
+        Doing::Listener => "cannot hand over its listener",
         Doing::CreatorGone => "the runtime is gone",
         Doing::TooLong => "a path is too long",
         _ => "",
@@ -255,7 +256,9 @@ fn what(op: &Op<Bytes>) -> String {
             let policy = crate::compile::memory_policy_text(*mode, &nodes.0);
             format!("cannot set the memory policy {policy}")
         }
-        Op::SessionKeyring { name } => format!("cannot join the session keyring {}", quoted(name)),
+        Op::SessionKeyring { name, .. } => {
+            format!("cannot join the session keyring {}", quoted(name))
+        }
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
         Op::CheckIdMaps { .. } => "cannot join the user namespace".to_owned(),
         Op::NamespaceUser { .. } => "cannot become a user of the user namespace".to_owned(),
@@ -267,6 +270,7 @@ fn what(op: &Op<Bytes>) -> String {
             mounting(&filesystem.fstype, &filesystem.target)
         }
         Op::Filesystem(filesystem) => mounting(&filesystem.source, &filesystem.target),
+        Op::Relabel { target, .. } => format!("cannot set the SELinux label of {}", quoted(target)),
         Op::Remount { target, .. } => format!("error remounting {}", quoted(target)),
         Op::Sysctl { path, .. } => format!("cannot set the sysctl {}", quoted(path)),
         Op::Device(device) => format!("cannot create the device {}", quoted(&device.path)),

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Special, Step};
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, OFlags, StatVfsMountFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, OFlags, StatVfsMountFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -103,9 +103,8 @@ pub(crate) fn filesystem(
 ) -> Result<(), Fail> {
     let special = filesystem.special;
     let place = place(init, filesystem)?;
-    let long = |option: &CStr| option.count_bytes() >= FSCONFIG_VALUE_MAX;
-    if filesystem.options.list().any(long) {
-        return mount_with_long_options(init, filesystem, &place);
+    if filesystem.options.list().any(is_for_mount) {
+        return mount_as_before(init, filesystem, &place);
     }
     let context = if special.has(Special::JOINED_PIDS) {
         open_joined_procfs(init.pid_namespace, init.root()?)?
@@ -239,8 +238,30 @@ fn set_option(context: BorrowedFd<'_>, option: &CStr) -> Result<(), Errno> {
         return rustix::mount::fsconfig_set_flag(context, option);
     };
     let (key, value) = option.to_bytes_with_nul().split_at_checked(equals).ok_or(Errno::INVAL)?;
-    let value = CStr::from_bytes_with_nul(value.get(1..).ok_or(Errno::INVAL)?);
-    rustix::mount::fsconfig_set_string(context, key, value.map_err(|_| Errno::INVAL)?)
+    let value = value.get(1..).ok_or(Errno::INVAL)?;
+    let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"\0"));
+    match quoted.filter(|_| key.ends_with(b"context")) {
+        Some(label) => {
+            // Here nothing but the label itself will do; mount(2) takes the quotes off.
+            let mut buffer = [0; FSCONFIG_VALUE_MAX];
+            buffer.get_mut(..label.len()).ok_or(Errno::INVAL)?.copy_from_slice(label);
+            let label = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::INVAL)?;
+            rustix::mount::fsconfig_set_string(context, key, label)
+        }
+        None => {
+            let value = CStr::from_bytes_with_nul(value).map_err(|_| Errno::INVAL)?;
+            rustix::mount::fsconfig_set_string(context, key, value)
+        }
+    }
+}
+
+/// Labels the root of a filesystem, by way of the working directory.
+pub(crate) fn relabel(init: &Init<'_>, target: &CStr, label: &[u8]) -> Result<(), Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let directory = paths::open(init.root()?, target, flags).at(Step::OpenTarget)?;
+    rustix::process::fchdir(&directory).at(Step::OpenTarget)?;
+    sys::retire(directory);
+    rustix::fs::setxattr(c".", c"security.selinux", label, XattrFlags::empty()).at(Step::Whole)
 }
 
 /// `mode=`: that of the directory which the tmpfs covers.
@@ -268,21 +289,36 @@ fn explain(progress: Progress, context: BorrowedFd<'_>) {
     }
 }
 
-/// mount(2), for options that are too long for fsconfig(2) (an overlay's `lowerdir`): onto the
-/// open place, by way of the working directory.
-fn mount_with_long_options(
+/// A flag of the filesystem that fsconfig(2) has no name for.
+const IVERSION: &CStr = c"iversion";
+/// Its flag of mount(2), <linux/mount.h>.
+const MS_I_VERSION: u32 = 1 << 23;
+
+/// Whether fsconfig(2) cannot take an option: it is too long (an overlay's `lowerdir`), or unknown.
+fn is_for_mount(option: &CStr) -> bool {
+    option.count_bytes() >= FSCONFIG_VALUE_MAX || option == IVERSION
+}
+
+/// mount(2): onto the open place, by way of the working directory.
+fn mount_as_before(
     init: &mut Init<'_>,
     filesystem: &Filesystem<Str<'_>>,
     place: &Place,
 ) -> Result<(), Fail> {
     // mount(2) copies one page.
     let mut data = paths::Path::default();
-    for (i, option) in filesystem.options.list().enumerate() {
-        data.push(if i == 0 { b"" } else { b"," })?;
+    let mut flags = legacy_flags(filesystem.attributes);
+    let mut separator: &[u8] = b"";
+    for option in filesystem.options.list() {
+        if option == IVERSION {
+            flags |= MountFlags::from_bits_retain(MS_I_VERSION);
+            continue;
+        }
+        data.push(separator)?;
         data.push(option.to_bytes())?;
+        separator = b",";
     }
     rustix::process::fchdir(&place.fd).at(Step::OpenTarget)?;
-    let flags = legacy_flags(filesystem.attributes);
     let source =
         if filesystem.source.0.is_empty() { c"none" } else { filesystem.source.c_str()? };
     rustix::mount::mount(source, c".", filesystem.fstype.c_str()?, flags, data.c_str()?)

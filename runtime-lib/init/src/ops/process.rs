@@ -11,11 +11,14 @@ use crate::progress::{At, Fail};
 use crate::run::{Init, PATH_MAX};
 use crate::sys;
 
-/// A new session keyring; a kernel built without keyrings has none to protect.
-pub(crate) fn session_keyring(name: &CStr) -> Result<(), Fail> {
+/// A session keyring of the container's; a kernel built without keyrings has none to protect.
+pub(crate) fn session_keyring(name: &CStr, permissions: u32) -> Result<(), Fail> {
     match sys::join_session_keyring(name) {
         Err(Errno::NOSYS) => Ok(()),
-        result => result.at(Step::Whole),
+        Ok(keyring) if permissions != 0 => {
+            sys::set_key_permissions(keyring, permissions).at(Step::Chmod)
+        }
+        result => result.map(drop).at(Step::Whole),
     }
 }
 

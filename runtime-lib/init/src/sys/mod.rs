@@ -380,18 +380,26 @@ pub(crate) fn set_mempolicy(mode: u32, nodes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`.
-pub(crate) fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
+/// keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`: the keyring's number.
+pub(crate) fn join_session_keyring(name: &CStr) -> Result<usize, Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
     // SAFETY: the name is NUL-terminated and lives across the call.
     check(unsafe {
         syscall5(nr::KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr() as usize, 0, 0, 0)
-    })?;
+    })
+}
+
+/// keyctl(2), `KEYCTL_SETPERM`.
+pub(crate) fn set_key_permissions(key: usize, permissions: u32) -> Result<(), Errno> {
+    const KEYCTL_SETPERM: usize = 5;
+    // SAFETY: no memory is involved.
+    check(unsafe { syscall5(nr::KEYCTL, KEYCTL_SETPERM, key, permissions as usize, 0, 0) })?;
     Ok(())
 }
 
-/// seccomp(2), `SECCOMP_SET_MODE_FILTER`, with the program's bytes.
-pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
+/// seccomp(2), `SECCOMP_SET_MODE_FILTER`, with the program's bytes: the number of the listener's
+/// descriptor, which is the caller's to own, where the flags ask for one.
+pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<RawFd, Errno> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     #[repr(C)]
     struct Program {
@@ -403,7 +411,7 @@ pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
     // SAFETY: `Program` is struct sock_fprog: the kernel copies `length` instructions of 8 bytes
     // from `filter`, all inside the slice; both live across the call. The kernel takes any
     // alignment.
-    check(unsafe {
+    let number = check(unsafe {
         syscall5(
             nr::SECCOMP,
             SECCOMP_SET_MODE_FILTER,
@@ -413,7 +421,7 @@ pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
             0,
         )
     })?;
-    Ok(())
+    RawFd::try_from(number).map_err(|_| Errno::INVAL)
 }
 
 /// prctl(2) with options that take numbers.
