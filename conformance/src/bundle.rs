@@ -120,13 +120,22 @@ impl<'t> Bundle<'t> {
         std::fs::create_dir(&dir).expect("bundle directory");
         let mut config = default_config(&id);
         config["root"]["path"] = json!(root);
-        Self { test, id, dir, config, used: Cell::new(false) }
+        let bundle = Self { test, id, dir, config, systemd: false, used: Cell::new(false) };
+        if by_systemd() { bundle.systemd() } else { bundle }
     }
 
     /// The directory of the root filesystem, unless it is another's.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
         self.dir.join("rootfs")
+    }
+
+    /// The path of the container's cgroup, as `/proc/PID/cgroup` has it.
+    #[must_use]
+    pub fn cgroup_path(&self) -> String {
+        let path = self.cgroup();
+        let path = path.strip_prefix("/sys/fs/cgroup").expect("a cgroup");
+        format!("/{}", path.display())
     }
 
     /// The directory of the container's cgroup.

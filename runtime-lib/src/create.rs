@@ -331,7 +331,7 @@ impl Builder {
             Release::Fifo => Some(directory.create_fifo()?),
             Release::AtOnce => None,
         };
-        let console_socket = self.console_socket.as_ref().map(duplicate).transpose()?;
+        let console_socket = self.console_socket.as_ref().map(host::duplicate).transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
             cgroup: claimed.as_ref().map(Cgroup::as_fd),
@@ -445,9 +445,4 @@ fn intent(plan: &Plan) -> Record {
         resources: None,
         rdt: plan.rdt().cloned(),
     }
-}
-
-fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 3)
-        .map_err(|errno| Error::sys("cannot duplicate the console socket", errno))
 }
