@@ -378,3 +378,16 @@ fn absurd_ids_are_refused() {
         assert_ne!(done.code(), 0, "uid {uid}: {done}");
     }
 }
+
+#[test]
+fn personality_is_the_programs_and_that_of_further_processes() {
+    let Some(t) = Test::begin() else { return };
+    for (domain, machine) in [("LINUX", "x86_64\n"), ("LINUX32", "i686\n")] {
+        let bundle = t.bundle().set("/linux/personality", json!({"domain": domain}));
+        let c = bundle.sh("uname -m; sleep 100").run_detached();
+        c.wait_for_output(machine);
+        if !t.differs(&[Peer::Runc, Peer::Crun], "old ones do not set it for exec") {
+            assert_eq!(c.call("exec", &[], &["/bin/uname", "-m"]).ok().stdout, machine);
+        }
+    }
+}

@@ -262,6 +262,14 @@ impl Init {
         }
     }
 
+    /// What went wrong in an init that is about to end, if it is.
+    pub(crate) fn failure_soon(&self, plan: &Plan) -> Option<Error> {
+        /// A process that was killed takes its time only to give its memory back.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let mut events = [PollFd::new(&self.process().pidfd, PollFlags::IN)];
+        crate::host::poll(&mut events, Some(PATIENCE)).then(|| self.failure(plan))
+    }
+
     /// What went wrong in an init that has closed its socket, or ended; it is to be destroyed then.
     fn failure(&self, plan: &Plan) -> Error {
         // Not reaped yet: its number is that of its successor's process group.
