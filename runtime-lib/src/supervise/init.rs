@@ -267,7 +267,9 @@ impl Init {
         /// A process that was killed takes its time only to give its memory back.
         const PATIENCE: Duration = Duration::from_secs(2);
         let mut events = [PollFd::new(&self.process().pidfd, PollFlags::IN)];
-        crate::host::poll(&mut events, Some(PATIENCE)).then(|| self.failure(plan))
+        // Where that fails, the next message that does not come tells.
+        let ended = crate::host::poll(&mut events, Some(PATIENCE)).unwrap_or(false);
+        ended.then(|| self.failure(plan))
     }
 
     /// What went wrong in an init that has closed its socket, or ended; it is to be destroyed then.
