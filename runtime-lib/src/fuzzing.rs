@@ -28,6 +28,7 @@ fn request(process: Option<&Process>) -> Request {
         notify: None,
         null_streams: 1,
         console_socket: process.and_then(Process::terminal).unwrap_or(false),
+        systemd: None,
         joins: false,
         joins_pid: false,
     }
@@ -37,6 +38,7 @@ fn facts() -> HostFacts {
     HostFacts {
         last_capability: 40,
         own_cgroup: "/user.slice/session".to_owned(),
+        manager_cgroup: String::new(),
         kcore: true,
         unprivileged: false,
         in_user_namespace: false,
