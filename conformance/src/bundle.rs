@@ -1,7 +1,7 @@
 //! A bundle: a root filesystem and the config that a test wants.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -109,7 +109,22 @@ impl<'t> Bundle<'t> {
         format!("test-{}.scope", self.id)
     }
 
-    /// The directory of the root filesystem.
+    /// The same with a root filesystem that is there already: for many containers of one test.
+    ///
+    /// # Panics
+    /// Where its directory cannot be made.
+    #[must_use]
+    pub fn on(test: &'t Test, root: &Path) -> Self {
+        let id = tmp::unique("c");
+        let dir = test.dir().join(&id);
+        std::fs::create_dir(&dir).expect("bundle directory");
+        let mut config = default_config(&id);
+        config["root"]["path"] = json!(root);
+        let bundle = Self { test, id, dir, config, systemd: false, used: Cell::new(false) };
+        if by_systemd() { bundle.systemd() } else { bundle }
+    }
+
+    /// The directory of the root filesystem, unless it is another's.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
         self.dir.join("rootfs")

@@ -14,6 +14,7 @@
     reason = "a panic here is a failed test, with its reason in the message"
 )]
 
+pub mod agent;
 pub mod bench;
 pub mod bundle;
 pub mod cases;

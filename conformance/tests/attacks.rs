@@ -24,10 +24,25 @@ fn with_racer(bundle: &Bundle<'_>) -> bool {
 #[test]
 fn tracer_in_the_container_finds_nothing_of_the_runtime_in_exec() {
     let Some(t) = Test::begin() else { return };
+    trace_execs(&t, t.bundle());
+}
+
+/// The root of a user namespace may trace whoever is in it, whatever the host's tracers may not.
+#[test]
+fn tracer_that_is_root_of_the_user_namespace_finds_nothing_either() {
+    let Some(t) = Test::begin() else { return };
+    let maps = |first: u32| json!([{"containerID": 0, "hostID": first, "size": 65536}]);
+    let bundle = t.bundle().push("/linux/namespaces", json!({"type": "user"}));
+    let bundle = bundle.set("/linux/uidMappings", maps(100_000));
+    let bundle = bundle.set("/linux/gidMappings", maps(300_000));
+    std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(300_000)).unwrap();
+    trace_execs(&t, bundle);
+}
+
+fn trace_execs(t: &Test, mut bundle: Bundle<'_>) {
     if t.differs(&[Peer::Runc, Peer::Crun], "their processes enter with the runtime's memory") {
         return;
     }
-    let mut bundle = t.bundle();
     if !with_racer(&bundle) {
         assert!(std::env::var_os("ORLOP_NO_SKIP").is_none(), "cannot run: no gcc");
         eprintln!("SKIPPED: no gcc");

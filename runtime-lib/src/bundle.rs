@@ -122,11 +122,15 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Spec, Vec<(Field, String)>)> {
     Ok((spec, warnings))
 }
 
-/// Whether a section may be there that oci-spec does not know, and would pass over. (What else it
-/// loses of 1.3 is below `vm` and `linux.intelRdt`, which are refused whole.)
+/// Whether something may be there that oci-spec does not know, and would pass over: a section, or
+/// members of `linux.intelRdt` that it spells differently. (What else it loses of 1.3 is below `vm`,
+/// which is refused whole.)
 fn is_dropped_silently(text: &str) -> bool {
-    text.contains("\"freebsd\"")
+    text.contains("\"freebsd\"") || RDT.iter().any(|(name, _)| text.contains(name))
 }
+
+/// Members of `linux.intelRdt` in the specification, and for oci-spec.
+const RDT: [(&str, &str); 2] = [("enableCMT", "enableCmt"), ("enableMBM", "enableMbm")];
 
 /// Makes valid what oci-spec 0.10 cannot read.
 fn mend(spec: &mut Value, warnings: &mut Vec<(Field, String)>) {
@@ -141,6 +145,13 @@ fn mend(spec: &mut Value, warnings: &mut Vec<(Field, String)>) {
         if let Some(affinity) = object(process, "execCPUAffinity") {
             // Empty is what the specification calls the same as absent.
             affinity.retain(|_, list| list.as_str() != Some(""));
+        }
+    }
+    if let Some(rdt) = object(spec, "linux").and_then(|linux| object(linux, "intelRdt")) {
+        for (name, other) in RDT {
+            if let Some(value) = rdt.remove(name) {
+                rdt.insert(other.to_owned(), value);
+            }
         }
     }
     let linux = object(spec, "linux");

@@ -17,6 +17,7 @@ use crate::create::Creation;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::host;
 use crate::plan::HookPlan;
+use crate::rdt::Resctrl;
 use crate::state::{self, Record, StateDirectory};
 use crate::supervise::{self, HookState};
 
@@ -318,7 +319,7 @@ impl Container {
     }
 
     /// A further process in it; `process` is a `process` object of the runtime-spec. What it leaves
-    /// open (capabilities, resource limits) is the container's.
+    /// open (capabilities, resource limits, AppArmor profile, SELinux label) is the container's.
     #[must_use]
     pub fn exec(&self, process: oci_spec::runtime::Process) -> crate::ExecBuilder<'_> {
         crate::ExecBuilder::new(self, process)
@@ -433,6 +434,11 @@ impl Container {
         }
         if let Some(unit) = self.record.unit.as_ref().filter(|_| !is_anothers) {
             supervise::unit::stop(unit)?;
+        }
+        if let Some(rdt) = &self.record.rdt
+            && let Ok(resctrl) = Resctrl::open()
+        {
+            resctrl.remove(rdt)?;
         }
         self.directory.remove()?;
         self.run_hooks(&self.record.poststop, "stopped", 0)

@@ -4,6 +4,7 @@ use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Watch};
 use crate::container::{Container, Status};
 use crate::error::{Error, ErrorKind, Result};
+use crate::rdt::Resctrl;
 
 impl Container {
     /// Freezes all its processes, and waits until they are. A created container can be paused too.
@@ -47,7 +48,13 @@ impl Container {
     /// # Errors
     /// `container not running`: there is no cgroup; a file of it cannot be read.
     pub fn stats(&self) -> Result<Stats> {
-        self.open_cgroup()?.ok_or_else(not_running)?.stats()
+        let mut stats = self.open_cgroup()?.ok_or_else(not_running)?.stats()?;
+        if let Some(rdt) = &self.record.rdt
+            && let Ok(resctrl) = Resctrl::open()
+        {
+            stats.rdt = resctrl.stats(rdt);
+        }
+        Ok(stats)
     }
 
     /// Begins to watch for processes that the OOM killer ends, and for the end of all.

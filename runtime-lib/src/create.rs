@@ -354,6 +354,7 @@ impl Builder {
             streams: streams.all(),
             null_streams: streams.null,
             hook_environment: &self.hook_environment,
+            joined: None,
         };
         record.join = join;
         let result = finish(plan, &target, directory, record, release);
@@ -441,6 +442,7 @@ fn intent(plan: &Plan) -> Record {
         late: Late::of(plan),
         join: None,
         resources: None,
+        rdt: plan.rdt().cloned(),
     }
 }
 

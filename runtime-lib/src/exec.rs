@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host;
 use crate::plan::Plan;
 use crate::streams::{Stdio, Streams};
-use crate::supervise::{self, Init, Launch, Running, Target};
+use crate::supervise::{self, HookState, Init, Launch, Running, Target};
 
 /// What a further process needs; made by [`Container::exec`].
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl<'a> ExecBuilder<'a> {
         let stopped = || refused("cannot exec in a stopped container");
         let pidfd = container.open_pidfd()?.ok_or_else(stopped)?;
         let streams = Streams::open(&self.stdio)?;
-        let plan = self.compile(streams.null)?;
+        let plan = self.compile(streams.null, container.record.pid)?;
         let running = Running { pid: container.record.pid, pidfd: pidfd.as_fd() };
         let (init, cgroup) = self.launch(&plan, running, &streams)?;
         let target = Target {
@@ -114,6 +114,13 @@ impl<'a> ExecBuilder<'a> {
             streams: streams.all(),
             null_streams: streams.null,
             hook_environment: &[],
+            joined: Some(HookState {
+                id: &container.record.id,
+                status: "running",
+                pid: container.record.pid,
+                bundle: &container.record.bundle,
+                annotations: &container.record.annotations,
+            }),
         };
         let result = supervise::execute(&plan, &target).and_then(|()| init.start(&plan));
         if let Err(error) = result {
@@ -134,7 +141,7 @@ impl<'a> ExecBuilder<'a> {
         }
     }
 
-    fn compile(&self, null_streams: u8) -> Result<Plan> {
+    fn compile(&self, null_streams: u8, pid: i32) -> Result<Plan> {
         let record = &self.container.record;
         let join = record.join.as_deref().ok_or_else(|| {
             let message = "the container was created by a version of orlop that kept too little \
@@ -158,7 +165,13 @@ impl<'a> ExecBuilder<'a> {
             joins: true,
             joins_pid: join.has_pid_namespace(),
         };
-        exec::compile(join, &self.process, filter, &request, &HostFacts::probe(false)?)
+        let mut facts = HostFacts::probe(false)?;
+        let mut maps = None;
+        if join.has_user_namespace() {
+            maps = Some(host::id_maps(pid)?);
+            facts.setgroups_denied = host::is_setgroups_denied(pid)?;
+        }
+        exec::compile(join, &self.process, filter, maps, &request, &facts)
     }
 
     /// Spawns the init where the container's processes belong: in the cgroup that is asked for, in

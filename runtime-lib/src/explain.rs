@@ -6,15 +6,15 @@
 use std::fmt;
 
 use orlop_init::plan::{
-    Attributes, Bind, Device, Filesystem, Hook, Message, Op, Special, Terminal,
+    Attributes, Bind, Device, Filesystem, Hook, IdMap, Message, Op, Special, Terminal,
 };
 use serde_json::{Value, json};
 
 use crate::cgroup::IfMissing;
 use crate::cgroup::systemd::Bus;
 use crate::compile::{
-    attr, capability_names, memory_policy_text, namespace_name, number_list_text, propagation_name,
-    rlimit_name, scheduling_text,
+    Rdt, attr, capability_names, memory_policy_text, namespace_name, number_list_text,
+    propagation_name, rlimit_name, scheduling_text,
 };
 use crate::error::Field;
 use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step, UnitPlan};
@@ -92,6 +92,9 @@ impl Plan {
             row("clone", clone_text(self), &"linux.namespaces".into()),
         ];
         rows.extend(self.unit.iter().flat_map(unit_rows));
+        rows.extend(
+            self.joins.iter().map(|Step { op, field }| row("born-in", slot_text(op), field)),
+        );
         for (number, Step { op, field }) in self.slots.iter().enumerate() {
             rows.push(row("slot", format!("{number}: {}", slot_text(op)), field));
         }
@@ -157,6 +160,10 @@ fn slot_text(slot: &Slot) -> String {
             let rest = if *foreign { ", which must not be the runtime's" } else { "" };
             format!("{} namespace {}{rest}", flag_names(*flag), path.display())
         }
+        Slot::UserNamespace(maps) => {
+            let list = |map: &crate::compile::IdMap| map.to_string().trim_end().replace('\n', ", ");
+            format!("ids: users {}; groups {}", list(&maps.users), list(&maps.groups))
+        }
         Slot::ConsoleSocket => "console socket".to_owned(),
         Slot::Container => "the container's init".to_owned(),
         Slot::ContainerRoot => "the root of the container's init".to_owned(),
@@ -207,7 +214,9 @@ fn attributes(change: Attributes, prefix: &str, words: &mut Vec<String>) {
         if change.set & bit != 0 {
             words.push(format!("{prefix}{set}"));
         } else if change.clear & bit != 0 {
-            words.push(format!("{prefix}{clear}"));
+            // In a user namespace the others yield to what is locked.
+            let asked = if change.yielding & bit == 0 && prefix.is_empty() { "!" } else { "" };
+            words.push(format!("{prefix}{clear}{asked}"));
         }
     }
     let kind = change.set & attr::ATIME;
@@ -228,10 +237,20 @@ fn propagations(bytes: &Bytes) -> impl Iterator<Item = String> {
     bytes.0.iter().map(|change| propagation_name(*change).to_owned())
 }
 
+fn id_map(map: Option<IdMap>) -> Option<String> {
+    map.map(|map| {
+        let name = if map.tree { "ridmap" } else { "idmap" };
+        let of = map.slot.map_or("container".to_owned(), |slot| slot.to_string());
+        let by = if map.by_creator { " by the creator" } else { "" };
+        format!("{name}={of}{by}")
+    })
+}
+
 fn bind(bind: &Bind<Bytes>) -> String {
     let mut words = vec![if bind.recursive { "rbind" } else { "bind" }.to_owned()];
     attributes(bind.attributes, "", &mut words);
     attributes(bind.tree_attributes, "r", &mut words);
+    words.extend(id_map(bind.map));
     words.extend(propagations(&bind.propagation));
     format!("{} on {}{}", show(&bind.source), show(&bind.target), joined(&words))
 }
@@ -246,8 +265,10 @@ fn filesystem(new: &Filesystem<Bytes>) -> String {
         (Special::JOINED_PIDS, "of the joined pid namespace"),
     ];
     let mut words = Vec::new();
-    attributes(Attributes { set: new.attributes, clear: 0 }, "", &mut words);
+    let set = Attributes { set: new.attributes, ..Attributes::default() };
+    attributes(set, "", &mut words);
     words.extend(list(&new.options));
+    words.extend(id_map(new.map));
     words.extend(propagations(&new.propagation));
     let special = SPECIAL.iter().filter(|(bit, _)| new.special.has(*bit));
     let special: String = special.map(|(_, text)| format!("; {text}")).collect();
@@ -296,6 +317,24 @@ fn gids(bytes: &Bytes) -> String {
     if gids.is_empty() { "none".to_owned() } else { gids.join(" ") }
 }
 
+/// Ranges of ids: `inside outside count`.
+fn ranges(bytes: &Bytes) -> String {
+    let (words, _) = bytes.0.as_chunks::<4>();
+    let words: Vec<String> =
+        words.iter().map(|word| u32::from_le_bytes(*word).to_string()).collect();
+    words.chunks(3).map(|range| range.join(" ")).collect::<Vec<_>>().join(", ")
+}
+
+/// `IOPRIO_CLASS_*` with its level.
+fn io_priority(class: u8, level: u8) -> String {
+    let class = match class {
+        1 => "realtime",
+        2 => "best effort",
+        _ => "idle",
+    };
+    format!("{class}, level {level}")
+}
+
 /// Processors.
 fn affinity(cpus: &Bytes, tolerant: bool) -> String {
     if cpus.0.is_empty() {
@@ -314,8 +353,10 @@ fn message(message: Message) -> &'static str {
     match message {
         Message::Mounted => "mounted",
         Message::HooksDone => "hooks-done",
+        Message::ListenerTaken => "listener-taken",
         Message::Adopted => "adopted",
         Message::Admitted => "admitted",
+        Message::InUnit => "in-unit",
         Message::Ready => "ready",
         Message::Start => "start",
     }
@@ -328,6 +369,12 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             ("join-namespace", format!("{} from slot {slot}", flag_names(*flag)))
         }
         Op::Unshare { flags } => ("unshare", flag_names(*flags)),
+        Op::CheckIdMaps { uids, gids } => {
+            ("check-id-maps", format!("uid {}; gid {}", ranges(uids), ranges(gids)))
+        }
+        Op::NamespaceUser { uid, gid } => {
+            ("namespace-user", format!("0:0, or where that is not mapped {uid}:{gid}"))
+        }
         Op::OpenProcfs => ("open-procfs", "/proc of the host".to_owned()),
         Op::Attribute { name, value } => ("attribute", format!("{} = {}", show(name), show(value))),
         Op::TimeNamespace { offsets } => {
@@ -335,7 +382,10 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             ("time-namespace", if lines.is_empty() { "no offsets".to_owned() } else { lines })
         }
         Op::Affinity { cpus, tolerant } => ("affinity", affinity(cpus, *tolerant)),
-        Op::SessionKeyring { name } => ("session-keyring", show(name)),
+        Op::SessionKeyring { name, permissions: 0 } => ("session-keyring", show(name)),
+        Op::SessionKeyring { name, permissions } => {
+            ("session-keyring", format!("{} permissions {permissions:08x}", show(name)))
+        }
         Op::LoopbackUp => ("loopback-up", "lo".to_owned()),
         Op::HostPropagation { change } => {
             ("host-propagation", propagation_name(*change).to_owned())
@@ -348,6 +398,7 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
         Op::Chroot { slot } => ("chroot", format!("slot {slot}")),
         Op::Bind(new) => ("bind", bind(new)),
         Op::Filesystem(new) => ("filesystem", filesystem(new)),
+        Op::Relabel { target, label } => ("relabel", format!("{} {}", show(target), show(label))),
         Op::Remount { target, attributes: own, tree_attributes } => {
             let mut words = Vec::new();
             attributes(*own, "", &mut words);
@@ -373,6 +424,10 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
     row(operation, object, field)
 }
 
+fn limit(value: u64) -> String {
+    if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() }
+}
+
 /// The operations behind the pivot.
 fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
     match op {
@@ -388,22 +443,11 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
         Op::Domainname { name } => ("domainname", show(name)),
         Op::Personality { persona } => ("personality", format!("{persona:#x}")),
         Op::Rlimit { resource, soft, hard } => {
-            let limit = |value: u64| match value {
-                u64::MAX => "unlimited".to_owned(),
-                value => value.to_string(),
-            };
             let (name, soft, hard) = (rlimit_name(*resource), limit(*soft), limit(*hard));
             ("rlimit", format!("{name} {soft}:{hard}"))
         }
         Op::Scheduler(new) => ("scheduler", scheduling_text(new)),
-        Op::IoPriority { class, level } => {
-            let class = match class {
-                1 => "realtime",
-                2 => "best effort",
-                _ => "idle",
-            };
-            ("io-priority", format!("{class}, level {level}"))
-        }
+        Op::IoPriority { class, level } => ("io-priority", io_priority(*class, *level)),
         Op::MemoryPolicy { mode, nodes } => ("memory-policy", memory_policy_text(*mode, &nodes.0)),
         Op::Umask { mask } => ("umask", format!("{mask:04o}")),
         Op::NoNewPrivileges => ("no-new-privs", String::new()),
@@ -448,7 +492,7 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
 /// One line of the creator's column.
 fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
     let (operation, object) = match op {
-        HostOp::CgroupWrite(write) => {
+        HostOp::CgroupWrite(write) | HostOp::LateCgroupWrite(write) => {
             let rest = match &write.if_missing {
                 IfMissing::Skip => ", if it is there".to_owned(),
                 IfMissing::Instead { file, value } => format!(", or {file} = {value}"),
@@ -465,13 +509,49 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
         HostOp::CgroupOwner { uid } => ("cgroup-owner", format!("uid {uid}")),
         HostOp::OomScoreAdj(score) => ("oom-score", score.to_string()),
         HostOp::StdioOwner { uid } => ("stdio-owner", format!("uid {uid}")),
+        HostOp::MoveNetDevice { name, new_name } => {
+            ("move-device", format!("{name} as {new_name}"))
+        }
+        HostOp::Rdt(group) => ("resctrl", rdt(group)),
+        HostOp::JoinRdt(group) => ("resctrl", format!("joins {}", rdt(group))),
+        HostOp::IdMaps(maps) => {
+            let (uids, gids) = (maps.users.to_bytes(), maps.groups.to_bytes());
+            ("id-maps", format!("uid {}; gid {}", ranges(&uids), ranges(&gids)))
+        }
+        HostOp::HardLimit { resource, hard } => {
+            ("hard-limit", format!("{} up to {}", rlimit_name(*resource), limit(*hard)))
+        }
+        HostOp::IoPriority { class, level } => ("io-priority", io_priority(*class, *level)),
         HostOp::Scheduler(new) => ("scheduler", scheduling_text(new)),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
+        HostOp::Release => ("release", "the process that the init was reborn as".to_owned()),
+        HostOp::TakeListener => ("take-listener", "of the seccomp filter".to_owned()),
+        HostOp::CallAgent(agent) => {
+            let text = agent.metadata.iter().map(|text| format!(" with {}", word(text.as_bytes())));
+            let rest: String = text.collect();
+            ("call-agent", format!("{}{rest}", agent.path.display()))
+        }
         HostOp::Await(what) => ("await", message(*what).to_owned()),
         HostOp::Notify(what) => ("notify", message(*what).to_owned()),
         HostOp::RunHook(hook) => return hook_row(hook, field),
     };
     row(operation, object, field)
+}
+
+/// A group of resctrl.
+fn rdt(rdt: &Rdt) -> String {
+    let name = if rdt.group.is_empty() { "the root group" } else { &rdt.group };
+    let kind = match (rdt.own, rdt.must_exist) {
+        (true, _) => " of its own",
+        (false, true) => ", which must be there",
+        (false, false) => "",
+    };
+    let lines: Vec<&str> = rdt.expected.iter().chain(&rdt.further).map(String::as_str).collect();
+    let lines = if lines.is_empty() { String::new() } else { format!(": {}", lines.join(" ")) };
+    let monitor = rdt.monitor.as_ref().map(|name| format!("; monitored as {name}"));
+    // Those that a group must have already are told apart from those that are written in any case.
+    let further = if rdt.further.is_empty() { "" } else { " (the last written in any case)" };
+    format!("{name}{kind}{lines}{further}{}", monitor.unwrap_or_default())
 }
 
 fn hook_field(hook: &HookPlan) -> Field {

@@ -44,7 +44,7 @@ pub struct Linux {
     /// SELinux labels.
     pub selinux: Enabled,
     /// Intel's resource director.
-    pub intel_rdt: Enabled,
+    pub intel_rdt: IntelRdt,
     /// NUMA policies.
     pub memory_policy: MemoryPolicy,
     /// Mounts beyond mount(2).
@@ -98,6 +98,18 @@ pub struct Seccomp {
     pub supported_flags: Vec<&'static str>,
 }
 
+/// Intel's resource director; whether the host has it is not asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct IntelRdt {
+    /// Groups of resctrl.
+    pub enabled: bool,
+    /// `schemata`.
+    pub schemata: bool,
+    /// `enableMonitoring`.
+    pub monitoring: bool,
+}
+
 /// NUMA policies of a container's memory; whether the host's kernel has the newest is not asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -117,7 +129,6 @@ pub struct MountExtensions {
 }
 
 const YES: Enabled = Enabled { enabled: true };
-const NO: Enabled = Enabled { enabled: false };
 
 /// What this build can do.
 #[must_use]
@@ -135,19 +146,19 @@ pub fn features() -> Features {
         ],
         mount_options: mount_options().collect(),
         linux: Linux {
-            namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "uts"],
+            namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             capabilities: capabilities(),
             cgroup: Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: seccomp(),
             apparmor: YES,
             selinux: YES,
-            intel_rdt: NO,
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy {
                 modes: MODES.iter().map(|(_, _, name)| *name).collect(),
                 flags: MODE_FLAGS.iter().map(|(_, _, name)| *name).collect(),
             },
-            mount_extensions: MountExtensions { idmap: NO },
-            net_devices: NO,
+            mount_extensions: MountExtensions { idmap: YES },
+            net_devices: YES,
         },
         potentially_unsafe_config_annotations: &["org.systemd.property."],
     }
@@ -160,12 +171,7 @@ fn seccomp() -> Seccomp {
         |flag: &&str| !flag.ends_with("_WAIT_KILLABLE_RECV") || kernel_is_at_least(5, 19);
     Seccomp {
         enabled: true,
-        // Compiling refuses NOTIFY so far.
-        actions: known::ACTIONS
-            .iter()
-            .map(|action| action.0)
-            .filter(|action| *action != "SCMP_ACT_NOTIFY")
-            .collect(),
+        actions: known::ACTIONS.iter().map(|action| action.0).collect(),
         operators: known::OPERATORS.iter().map(|operator| operator.0).collect(),
         archs: known::ARCHITECTURES.iter().map(|architecture| architecture.0).collect(),
         known_flags: flags.clone().collect(),
@@ -199,9 +205,8 @@ mod tests {
         let features = features();
         assert!(features.mount_options.contains(&"rro"));
         assert!(!features.mount_options.contains(&"idmap"));
-        assert!(!features.linux.mount_extensions.idmap.enabled);
-        assert!(!features.linux.namespaces.contains(&"user"));
-        assert_eq!(features.linux.seccomp.actions.len(), 8);
+        assert!(features.linux.mount_extensions.idmap.enabled);
+        assert_eq!(features.linux.seccomp.actions.len(), 9);
     }
 
     #[test]

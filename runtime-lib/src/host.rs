@@ -1,5 +1,6 @@
 //! Facts about the host and the calling process.
 
+use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use rustix::event::PollFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::compile::HostFacts;
+use crate::compile::{HostFacts, IdMap, IdMaps};
 use crate::error::{Error, Result};
 
 /// The last capability of every kernel since 5.9 (CAP_CHECKPOINT_RESTORE).
@@ -19,7 +20,11 @@ impl HostFacts {
     /// # Errors
     /// procfs cannot be read.
     pub(crate) fn probe(own_cgroup_matters: bool) -> Result<Self> {
+        let in_user_namespace = in_user_namespace()?;
         Ok(Self {
+            unprivileged: !rustix::process::geteuid().is_root(),
+            in_user_namespace,
+            setgroups_denied: in_user_namespace && is_setgroups_denied("self")?,
             last_capability: LAST_CAPABILITY,
             own_cgroup: if own_cgroup_matters { own_cgroup()? } else { String::new() },
             manager_cgroup: String::new(),
@@ -28,6 +33,44 @@ impl HostFacts {
             selinux: selinux_in_force(),
         })
     }
+}
+
+/// Whether the calling process is in another user namespace than the first.
+///
+/// # Errors
+/// procfs cannot be read.
+fn in_user_namespace() -> Result<bool> {
+    /// The number of the first one's file is fixed (`PROC_USER_INIT_INO`, since Linux 3.8).
+    const FIRST: u64 = 0xeffffffd;
+    const PATH: &str = "/proc/self/ns/user";
+    let stat = rustix::fs::stat(PATH);
+    let stat = stat.map_err(|errno| Error::sys(format!("cannot look at {PATH:?}"), errno))?;
+    Ok(stat.st_ino != FIRST)
+}
+
+/// The ids of a process's user namespace, as this process's numbers them.
+///
+/// # Errors
+/// It has ended.
+pub(crate) fn id_maps(pid: i32) -> Result<IdMaps> {
+    let read = |name: &str| {
+        // A map of many ranges is longer than a page.
+        let path = format!("/proc/{pid}/{name}");
+        let text = fs::read_to_string(&path);
+        let text = text.map_err(|error| Error::sys(format!("cannot read {path:?}"), &error))?;
+        Ok(IdMap::read(&text))
+    };
+    Ok(IdMaps { users: read("uid_map")?, groups: read("gid_map")? })
+}
+
+/// Whether setgroups(2) is denied in a process's user namespace.
+///
+/// # Errors
+/// It has ended.
+pub(crate) fn is_setgroups_denied(pid: impl fmt::Display) -> Result<bool> {
+    let path = format!("/proc/{pid}/setgroups");
+    let text = read(&path).map_err(|errno| Error::sys(format!("cannot read {path:?}"), errno))?;
+    Ok(text.trim() == "deny")
 }
 
 /// Whether the kernel has AppArmor switched on.

@@ -13,6 +13,7 @@ pub mod features;
 mod host;
 mod json;
 mod plan;
+pub mod rdt;
 pub mod seccomp;
 mod state;
 mod streams;

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::cgroup::systemd::{Bus, Property};
 use crate::cgroup::{CgroupWrite, DeviceProgram};
+use crate::compile::{IdMaps, Rdt};
 use crate::error::{Error, Field, Result};
 
 /// The bytes of a string or blob in an operation of the init.
@@ -72,6 +73,8 @@ pub(crate) enum Slot {
     /// `linux.namespaces[i].path`, opened once; it must be of the type that `flag` (`CLONE_NEW*`) says.
     /// `foreign`: it must not be the runtime's own, since sysctls will be written in it.
     Namespace { path: PathBuf, flag: u32, foreign: bool },
+    /// A user namespace with these maps, in which nobody is: for the ids of mounts.
+    UserNamespace(IdMaps),
     /// The connected console socket.
     ConsoleSocket,
     /// A pidfd of the container's init.
@@ -85,6 +88,8 @@ pub(crate) enum Slot {
 pub(crate) enum HostOp {
     /// A file of the container's cgroup.
     CgroupWrite(CgroupWrite),
+    /// The same, in its turn.
+    LateCgroupWrite(CgroupWrite),
     /// The device program, attached to the container's cgroup.
     DeviceProgram(DeviceProgram),
     /// fchown(2) of the container's cgroup, as far as it is to be managed from inside.
@@ -93,16 +98,43 @@ pub(crate) enum HostOp {
     OomScoreAdj(i32),
     /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
     StdioOwner { uid: u32 },
+    /// Moves a network device into the container's network namespace.
+    MoveNetDevice { name: String, new_name: String },
+    /// Enters a group of resctrl, made where that is asked for.
+    Rdt(Rdt),
+    /// Enters the group that the container is in.
+    JoinRdt(Rdt),
+    /// The id maps of the init's new user namespace.
+    IdMaps(IdMaps),
+    /// Raises a hard limit (`RLIMIT_*`) as far as this, where it is lower: the init cannot.
+    HardLimit { resource: u32, hard: u64 },
     /// sched_setattr(2) of the init, which is ready.
     Scheduler(Scheduling),
+    /// ioprio_set(2) of the init: `IOPRIO_CLASS_*`, and 0 (highest) to 7.
+    IoPriority { class: u8, level: u8 },
     /// Waits for the init to be reborn, and takes the new process for it.
     Adopt,
+    /// Lets that process go on, once nothing is left of the one that it was.
+    Release,
+    /// Waits for the seccomp filter to be loaded, and takes its listener.
+    TakeListener,
+    /// Gives the listener to the agent.
+    CallAgent(Agent),
     /// Waits for a message of the init.
     Await(Message),
     /// Sends a message to the init.
     Notify(Message),
     /// Runs a hook in the runtime's namespaces.
     RunHook(HookPlan),
+}
+
+/// Who answers for a seccomp filter (`linux.seccomp.listenerPath`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub(crate) struct Agent {
+    /// The socket that it listens on; absolute.
+    pub(crate) path: PathBuf,
+    /// `linux.seccomp.listenerMetadata`.
+    pub(crate) metadata: Option<String>,
 }
 
 /// The unit that systemd makes for the container.
@@ -157,6 +189,8 @@ pub struct Plan {
     pub(crate) clone_flags: u32,
     /// Whether the container's pid namespace is its own, so that the init's death ends all of it.
     pub(crate) own_pid_namespace: bool,
+    /// Namespaces that the init is born in.
+    pub(crate) joins: Vec<Step<Slot>>,
     pub(crate) slots: Vec<Step<Slot>>,
     /// The init's operations.
     pub(crate) child: Vec<Step<Op<Bytes>>>,
@@ -189,6 +223,20 @@ impl Plan {
             _ => 0,
         });
         u32::try_from(most.max().unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
+    /// The group of resctrl that it makes or enters.
+    pub(crate) fn rdt(&self) -> Option<&Rdt> {
+        self.host.iter().find_map(|step| match &step.op {
+            HostOp::Rdt(rdt) => Some(rdt),
+            _ => None,
+        })
+    }
+
+    /// Whether the init waits for its creator before anything else.
+    pub(crate) fn admission(&self) -> bool {
+        let wait = Op::Await(Message::Admitted);
+        self.child.iter().any(|step| step.op == wait)
     }
 
     /// How many mounts turn read-only after everything is in place.

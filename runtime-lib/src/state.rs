@@ -18,6 +18,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::systemd::Bus;
+use crate::compile::Rdt;
 use crate::compile::exec::Join;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::HookPlan;
@@ -65,6 +66,9 @@ pub(crate) struct Record {
     /// The limits that were asked for last, by config.json or an update; not the devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resources: Option<LinuxResources>,
+    /// The group of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<Rdt>,
 }
 
 /// The unit that systemd has made for a container: later calls are told of no driver.

@@ -18,7 +18,7 @@ use crate::compile::resources::limits;
 use crate::compile::unit::limit_properties;
 use crate::container::{Container, Status};
 use crate::control::{not_found, not_running};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::supervise::unit;
 
 /// The keys of `linux.resources` that can be changed. The others (`devices` above all, which
@@ -92,6 +92,27 @@ impl Container {
         let Some(unit) = &self.record.unit else { return Ok(()) };
         let properties = limit_properties(writes);
         if properties.is_empty() { Ok(()) } else { unit::set_properties(unit, &properties) }
+    }
+}
+
+impl Container {
+    /// Changes its shares of the caches and of the memory bandwidth: `linux.intelRdt.l3CacheSchema`
+    /// and `memBwSchema`, where given.
+    ///
+    /// # Errors
+    /// `container not running`; it was created without `linux.intelRdt`; a schema is malformed, or
+    /// the kernel refuses it.
+    pub fn update_rdt(&self, l3_cache: Option<&str>, memory_bandwidth: Option<&str>) -> Result<()> {
+        const FIELD: &str = "linux.intelRdt";
+        let lines = crate::compile::rdt::schemas(l3_cache, memory_bandwidth)?;
+        if self.status()? == Status::Stopped {
+            return Err(not_running());
+        }
+        let Some(rdt) = &self.record.rdt else {
+            let message = "the container was created without it, and cannot be given it later";
+            return Err(Error::new(ErrorKind::InvalidState, message).at(FIELD));
+        };
+        crate::rdt::Resctrl::open()?.update(rdt, &lines)
     }
 }
 

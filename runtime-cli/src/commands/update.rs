@@ -40,8 +40,8 @@ pub(super) const GRAMMAR: Grammar = Grammar {
             "most memory and swap together, in bytes or as 1G; -1: no limit",
         ),
         Flag::number("pids-limit", "most processes; -1: no limit"),
-        Flag::value("l3-cache-schema", ""),
-        Flag::value("mem-bw-schema", ""),
+        Flag::value("l3-cache-schema", "share of the level 3 caches, as L3:0=ff;1=f0"),
+        Flag::value("mem-bw-schema", "share of the memory bandwidth, as MB:0=50;1=70"),
     ],
     options_first: false,
 };
@@ -51,17 +51,15 @@ pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     if container.status()? == Status::Stopped {
         return Err(Failure::new("container not running"));
     }
-    for name in ["l3-cache-schema", "mem-bw-schema"] {
-        if text(parsed, name).is_some() {
-            let message = format!("--{name} is not supported by this version of orlop");
-            return Err(Failure::new(message));
-        }
-    }
     let resources = match text(parsed, "resources") {
         Some(path) => orlop::parse_resources(&read(&path)?)?,
         None => resources(context, parsed)?,
     };
     container.update(&resources)?;
+    let (cache, bandwidth) = (text(parsed, "l3-cache-schema"), text(parsed, "mem-bw-schema"));
+    if cache.is_some() || bandwidth.is_some() {
+        container.update_rdt(cache.as_deref(), bandwidth.as_deref())?;
+    }
     Ok(0)
 }
 

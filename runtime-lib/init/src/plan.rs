@@ -37,6 +37,8 @@ pub struct Header<B> {
     pub strings: u32,
     /// How many descriptors from 3 on the program inherits; all others named here are above.
     pub preserve_fds: u32,
+    /// The init waits for [`Message::Admitted`], and stays open to its creator's hands until then.
+    pub admission: bool,
 }
 
 /// Attributes of a mount: `MOUNT_ATTR_*` of mount_setattr(2).
@@ -46,6 +48,9 @@ pub struct Attributes {
     pub set: u64,
     /// Attributes to clear.
     pub clear: u64,
+    /// Those of `clear` that nobody named: they stay where they are locked, as a user namespace
+    /// finds them on the mounts of its parent (mount_namespaces(7)).
+    pub yielding: u64,
 }
 
 impl Attributes {
@@ -54,6 +59,17 @@ impl Attributes {
     pub const fn is_empty(self) -> bool {
         self.set == 0 && self.clear == 0
     }
+}
+
+/// Other ids of a mount's files than the filesystem has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// Slot of the user namespace whose maps these are; `None` for the container's own.
+    pub slot: Option<u16>,
+    /// For the whole tree.
+    pub tree: bool,
+    /// The creator makes the mount, as the init in its user namespace may not.
+    pub by_creator: bool,
 }
 
 /// A bind mount.
@@ -69,6 +85,8 @@ pub struct Bind<B> {
     pub attributes: Attributes,
     /// For the whole tree (`rro` and its kind).
     pub tree_attributes: Attributes,
+    /// Its ids, where they are not those of the source.
+    pub map: Option<IdMap>,
     /// Changes of propagation in order, a byte each: see [`propagation`].
     pub propagation: B,
 }
@@ -82,10 +100,13 @@ pub struct Filesystem<B> {
     pub source: B,
     /// Path in the container's root.
     pub target: B,
-    /// Options of the filesystem: a list of `key` and `key=value`.
+    /// Options of the filesystem: a list of `key` and `key=value`. SELinux contexts may be in
+    /// double quotes, as mount(2) needs them where they have commas.
     pub options: B,
     /// `MOUNT_ATTR_*` to set.
     pub attributes: u64,
+    /// Its ids, where they are not those of the filesystem.
+    pub map: Option<IdMap>,
     /// Changes of propagation in order, a byte each: see [`propagation`].
     pub propagation: B,
     /// What is special about it.
@@ -258,6 +279,21 @@ pub enum Op<B> {
         /// `CLONE_NEW*` flags.
         flags: u32,
     },
+    /// The maps of the joined user namespace must be these.
+    CheckIdMaps {
+        /// First id inside, first id outside, count: little-endian u32 each.
+        uids: B,
+        /// The same of groups.
+        gids: B,
+    },
+    /// Becomes the user that sets the container up, in a user namespace: its root, or these where
+    /// it has none.
+    NamespaceUser {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
     /// Opens the host's procfs, for [`Op::Attribute`]: before anything of a container is joined.
     OpenProcfs,
     /// Tells a security module what the process shall be: proc_pid_attr(5).
@@ -296,10 +332,13 @@ pub enum Op<B> {
         /// Bit n for node n, in little-endian 64-bit words; may be empty.
         nodes: B,
     },
-    /// A new session keyring of this name (keyctl(2)); a kernel without keyrings is fine.
+    /// The session keyring of this name, new where there is none (keyctl(2)); a kernel without
+    /// keyrings is fine.
     SessionKeyring {
         /// `_ses.ID`.
         name: B,
+        /// What others may do with a new one, as `KEYCTL_SETPERM` takes it; 0 where it is another's.
+        permissions: u32,
     },
     /// Sets `lo` up in a new network namespace.
     LoopbackUp,
@@ -329,6 +368,13 @@ pub enum Op<B> {
     Bind(Bind<B>),
     /// A new filesystem.
     Filesystem(Filesystem<B>),
+    /// Sets the SELinux label of a file: for a filesystem that takes none as an option.
+    Relabel {
+        /// Path of a directory in the container's root.
+        target: B,
+        /// The label, without NUL.
+        label: B,
+    },
     /// Changes the attributes of a mount that is there (`remount`).
     Remount {
         /// Path in the container's root.
@@ -424,9 +470,9 @@ pub enum Op<B> {
     },
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
-    /// Loads the seccomp filter.
+    /// Loads the seccomp filter, and lets the creator take its listener where it has one.
     Seccomp {
-        /// `SECCOMP_FILTER_FLAG_*`.
+        /// `SECCOMP_FILTER_FLAG_*`; [`NEW_LISTENER`] for a listener.
         flags: u32,
         /// `struct sock_filter`s.
         program: B,
@@ -507,10 +553,14 @@ pub enum Message {
     Mounted = b'm',
     /// Creator: those hooks have run.
     HooksDone = b'h',
+    /// Creator: it has the filter's listener.
+    ListenerTaken = b't',
     /// Creator: the process that was reborn is known.
     Adopted = b'a',
-    /// Creator: what only it can do to a new process is done: it is in its cgroup.
+    /// Creator: what only it can do to a process in a user namespace is done, its id maps first.
     Admitted = b'd',
+    /// Creator: the process is in the cgroup that systemd has made.
+    InUnit = b'u',
     /// Init: nothing but `start` and execve is left.
     Ready = b'r',
     /// Creator: go.
@@ -543,6 +593,8 @@ steps! {
     Decode,
     /// Opening the source of a bind mount.
     OpenSource,
+    /// Having the creator open the source of a bind mount, or the root.
+    AskForSource,
     /// Looking a path up in the container's root.
     OpenTarget,
     /// Creating a mountpoint or a parent directory.
@@ -557,6 +609,8 @@ steps! {
     CreateMount,
     /// mount_setattr(2) of attributes.
     SetAttributes,
+    /// mount_setattr(2) of id maps.
+    MapIds,
     /// mount_setattr(2) of propagation.
     SetPropagation,
     /// move_mount(2).
@@ -571,6 +625,12 @@ steps! {
     Write,
     /// An object that is there is not what it must be.
     WrongObject,
+    /// The group.
+    SetGroup,
+    /// Reading the id maps of the user namespace.
+    ReadMaps,
+    /// The id maps are others than those of config.json.
+    OtherMaps,
     /// Changing an owner.
     Chown,
     /// Changing a mode.
@@ -609,6 +669,8 @@ steps! {
     Execve,
     /// clone(2) into the joined pid namespace.
     Clone,
+    /// Handing the filter's listener over.
+    Listener,
     /// The creator is gone.
     CreatorGone,
     /// Out of the init's fixed buffers.
@@ -626,6 +688,17 @@ impl Step {
 /// First byte of the message in which the init tells the pid that it was [`Op::Reborn`] as, as its
 /// own pid namespace numbers it: a little-endian u32 follows.
 pub const REBORN: u8 = b'p';
+
+/// First byte of the message in which the init asks for what it may not open itself: the source of
+/// a bind mount, or the root. The index of the operation follows, a little-endian u32. The answer is
+/// this byte with a descriptor, or with an errno, a little-endian i32.
+pub const SOURCE: u8 = b'o';
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` (linux/seccomp.h, since Linux 5.0).
+pub const NEW_LISTENER: u32 = 1 << 3;
+
+/// First byte of the message in which the init tells the number of the descriptor that is its
+/// filter's listener: a little-endian u32 follows.
+pub const LISTENER: u8 = b'l';
 
 /// The shared page in which the init tells where it is: byte offsets of little-endian u32s.
 ///

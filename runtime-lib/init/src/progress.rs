@@ -46,6 +46,11 @@ impl Progress {
         self.0.store(progress::INDEX, index);
     }
 
+    /// The operation in progress.
+    pub(crate) fn index(self) -> u32 {
+        self.0.load(progress::INDEX)
+    }
+
     /// execve(2) comes next.
     pub(crate) fn executing(self) {
         self.0.store(progress::STATE, progress::EXECUTING);

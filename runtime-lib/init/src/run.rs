@@ -1,7 +1,14 @@
 //! The loop: one arm for each operation.
 
-use orlop_init::plan::{Header, Message, Op, REBORN, Step, VERSION};
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+
+use orlop_init::plan::{
+    Header, LISTENER, Message, NEW_LISTENER, Op, REBORN, SOURCE, Step, VERSION,
+};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::io::{Errno, IoSliceMut};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use crate::ops;
 use crate::progress::{At, Fail, Progress};
@@ -26,6 +33,8 @@ pub(crate) struct Init<'a> {
     start: Option<OwnedFd>,
     /// The container's root directory, once it is attached.
     pub(crate) root: Option<OwnedFd>,
+    /// What is mounted or unmounted in the host's tree would be so on the host, too.
+    pub(crate) shared_with_host: bool,
     /// The init's own handle on procfs.
     pub(crate) procfs: Option<OwnedFd>,
     /// The host's procfs, where a security module is to be told something.
@@ -36,10 +45,12 @@ pub(crate) struct Init<'a> {
     pub(crate) last_directory: Option<(&'a [u8], BorrowedFd<'static>)>,
     /// Mounts that turn read-only later.
     pub(crate) sealed: ops::mounts::Sealed,
-    /// The program's path, NUL-terminated, once it is found.
-    pub(crate) program: ops::program::PathBuffer,
+    /// Where strings are kept: not in here, as each copy of this would hold them.
+    pub(crate) memory: sys::Table<u8>,
+    /// The program's path, once it is found.
+    pub(crate) program: &'static CStr,
     /// `HOME=...`, once it is looked up.
-    pub(crate) home: Option<ops::program::PathBuffer>,
+    pub(crate) home: Option<&'static CStr>,
     /// The pid namespace that was joined for children.
     pub(crate) pid_namespace: Option<BorrowedFd<'static>>,
     /// Where argv and envp are put together.
@@ -62,7 +73,6 @@ pub(crate) fn main(plan_fd: Option<RawFd>) -> ! {
 
 /// Maps the plan and makes the process one of its own.
 fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
-    sys::set_undumpable().at(Step::Whole)?;
     let plan_file = sys::inherited(plan_fd).ok_or(Fail::new(Step::Decode))?;
     let size = rustix::fs::fstat(&plan_file).at(Step::Decode)?.st_size;
     let bytes = usize::try_from(size).map_err(|_| Fail::new(Step::Decode))?;
@@ -72,6 +82,9 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         .map_err(|_| Fail::new(Step::Decode))?;
     if header.version != VERSION {
         return Err(Fail::new(Step::Decode));
+    }
+    if !header.admission {
+        sys::set_undumpable().at(Step::Whole)?;
     }
     // The program inherits those below; the rest ends with execve(2) at the latest.
     sys::close_range(3 + header.preserve_fds, u32::MAX, true).at(Step::Whole)?;
@@ -93,12 +106,15 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         control,
         start,
         root: None,
+        shared_with_host: false,
         procfs: None,
         host_procfs: None,
         covers: ops::masks::Covers::default(),
         last_directory: None,
         sealed,
-        program: ops::program::PathBuffer::default(),
+        // The two below.
+        memory: sys::Table::with_room(2 * PATH_MAX).at(Step::Whole)?,
+        program: c"",
         home: None,
         pid_namespace: None,
         strings,
@@ -108,7 +124,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
 }
 
 /// Ignored signals survive execve(2), and so does the mask; the program shall see neither.
-fn reset_signals(ignored: u64) -> Result<(), rustix::io::Errno> {
+fn reset_signals(ignored: u64) -> Result<(), Errno> {
     for signal in 1..=64_u32 {
         if ignored & (1 << (signal - 1)) != 0 {
             sys::default_signal(signal)?;
@@ -132,6 +148,8 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
     match op {
         Op::JoinNamespace { slot, flag } => init.join(slot, flag),
         Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
+        Op::CheckIdMaps { uids, gids } => ops::ids::check_maps(uids.0, gids.0),
+        Op::NamespaceUser { uid, gid } => ops::ids::become_setter(uid, gid),
         Op::OpenProcfs => ops::attributes::open_procfs(init),
         Op::Attribute { name, value } => ops::attributes::write(init, name.0, value.0),
         Op::TimeNamespace { offsets } => ops::time::enter_new(offsets.0),
@@ -139,7 +157,9 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Scheduler(new) => sys::sched_setattr(&new).at(Step::Whole),
         Op::IoPriority { class, level } => sys::set_io_priority(class, level).at(Step::Whole),
         Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(mode, nodes.0).at(Step::Whole),
-        Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
+        Op::SessionKeyring { name, permissions } => {
+            ops::process::session_keyring(name.c_str()?, permissions)
+        }
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
         Op::OpenRoot { path, isolate } => ops::root::open(init, path.c_str()?, isolate),
@@ -147,6 +167,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Chroot { slot } => ops::root::enter(init.slot(slot)?),
         Op::Bind(bind) => ops::mounts::bind(init, &bind),
         Op::Filesystem(filesystem) => ops::mounts::filesystem(init, &filesystem),
+        Op::Relabel { target, label } => ops::mounts::relabel(init, target.c_str()?, label.0),
         Op::Remount { target, attributes, tree_attributes } => {
             ops::mounts::remount(init, target.c_str()?, attributes, tree_attributes)
         }
@@ -177,7 +198,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
             Ok(())
         }
         Op::NoNewPrivileges => sys::set_no_new_privileges().at(Step::Whole),
-        Op::Seccomp { flags, program } => sys::load_seccomp(flags, program.0).at(Step::Whole),
+        Op::Seccomp { flags, program } => init.load_filter(flags, program.0),
         Op::Chdir { path } => ops::process::chdir(init, path.c_str()?),
         Op::CloseDescriptors => ops::process::close_descriptors(init),
         Op::ChdirAgain { path } => ops::process::chdir_again(init, path.c_str()?),
@@ -189,10 +210,27 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::FindProgram { name, path } => ops::program::find(init, name.c_str()?, path.0),
         Op::Reborn { terminal } => init.reborn(terminal),
         Op::Notify(message) => init.notify(message),
+        Op::Await(Message::Admitted) => init.wait_for_admission(),
         Op::Await(message) => init.wait_for(message),
         Op::AwaitStart => init.wait_for_start(),
         Op::Exec { args, env } => ops::program::execute(init, args, env),
     }
+}
+
+/// A message of up to five bytes, with the descriptor that may come along.
+fn receive(socket: BorrowedFd<'_>) -> Result<([u8; 5], Option<OwnedFd>), Errno> {
+    let mut bytes = [0; 5];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    rustix::io::retry_on_intr(|| {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut all) => all.next(),
+        _ => None,
+    });
+    Ok((bytes, descriptor))
 }
 
 impl Init<'_> {
@@ -255,6 +293,26 @@ impl Init<'_> {
         self.wait_for(Message::Adopted)
     }
 
+    /// Loads the filter, and has the creator take its listener before anything can hang on it.
+    ///
+    /// The creator takes it out of this process, by pidfd_getfd(2): sending it would take
+    /// sendmsg(2), which the profile may have given to the agent. A write and a read it takes all
+    /// the same; the plan was checked for that. Nor does it stay here: whoever could trace this
+    /// process in the container would answer in the agent's place.
+    fn load_filter(&self, flags: u32, program: &[u8]) -> Result<(), Fail> {
+        let number = sys::load_seccomp(flags, program).at(Step::Whole)?;
+        if flags & NEW_LISTENER == 0 {
+            return Ok(());
+        }
+        let listener = sys::inherited(number).ok_or(Fail::new(Step::Listener))?;
+        let [a, b, c, d] = number.to_le_bytes();
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.control, &[LISTENER, a, b, c, d]))
+            .at(Step::CreatorGone)?;
+        self.wait_for(Message::ListenerTaken)?;
+        drop(listener);
+        Ok(())
+    }
+
     fn notify(&self, message: Message) -> Result<(), Fail> {
         rustix::io::retry_on_intr(|| rustix::io::write(&self.control, &[message as u8]))
             .map(drop)
@@ -269,6 +327,27 @@ impl Init<'_> {
             Ok(())
         } else {
             Err(Fail::new(Step::CreatorGone))
+        }
+    }
+
+    /// Until here the creator could reach the process by its files in `/proc`.
+    fn wait_for_admission(&self) -> Result<(), Fail> {
+        self.wait_for(Message::Admitted)?;
+        sys::set_undumpable().at(Step::Whole)
+    }
+
+    /// Has the creator open what this operation names on the host, in this mount namespace: the
+    /// user of a user namespace may not enter every directory on the way.
+    pub(crate) fn ask_for_source(&self) -> Result<OwnedFd, Fail> {
+        let [a, b, c, d] = self.progress.index().to_le_bytes();
+        rustix::io::write(&self.control, &[SOURCE, a, b, c, d]).at(Step::AskForSource)?;
+        let (answer, descriptor) = receive(self.control.as_fd()).at(Step::AskForSource)?;
+        match (descriptor, answer) {
+            (Some(source), [SOURCE, 0, 0, 0, 0]) => Ok(source),
+            (None, [SOURCE, a, b, c, d]) => {
+                Err(Fail { step: Step::OpenSource, errno: i32::from_le_bytes([a, b, c, d]) })
+            }
+            _ => Err(Fail::new(Step::CreatorGone)),
         }
     }
 

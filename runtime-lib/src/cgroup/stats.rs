@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{Cgroup, files};
 use crate::error::{Error, Result};
+use crate::rdt::RdtStats;
 
 /// What a cgroup and all below it have used. What the kernel does not count is zero or missing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -29,7 +30,9 @@ pub struct Stats {
     pub io: Io,
     /// Huge pages, by their size as in the names of the files (`2MB`).
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    intel_rdt: Nothing,
+    /// Caches and memory bandwidth; filled by [`Container::stats`](crate::Container::stats).
+    #[serde(rename = "intel_rdt")]
+    pub rdt: RdtStats,
     network_interfaces: (),
 }
 
@@ -204,9 +207,6 @@ pub struct Hugetlb {
     /// How often the limit was in the way.
     pub failcnt: u64,
 }
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-struct Nothing {}
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(value: &u64) -> bool {

@@ -2,6 +2,7 @@
 
 use super::resources::ResourcePlan;
 use super::{Columns, Config, cgroup_path, resources};
+use crate::cgroup::CgroupWrite;
 use crate::error::{Error, Result};
 use crate::plan::{HostOp, Step};
 
@@ -30,15 +31,37 @@ pub(super) fn resources(config: &Config<'_>) -> Result<ResourcePlan> {
     resources::compile(resources, devices)
 }
 
+/// As much memory as setting a container up may take, in bytes: some 250 KiB with Docker's
+/// configuration; more where there are many mounts.
+const SETUP_ROOM: u64 = 4 << 20;
+
+/// Whether a limit is smaller than what setting the container up takes.
+fn is_tight(write: &CgroupWrite) -> bool {
+    write.file == "memory.max" && write.value.parse().is_ok_and(|bytes: u64| bytes < SETUP_ROOM)
+}
+
 /// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup
-/// that is new.
+/// that is new. While it is set up, a container has [`SETUP_ROOM`] at least.
 pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let plan = resources(config)?;
-    for write in plan.limits.writes {
+    for mut write in plan.limits.writes {
+        if is_tight(&write) {
+            write.value = SETUP_ROOM.to_string();
+        }
         out.host(write.field.clone(), HostOp::CgroupWrite(write));
     }
-    if !plan.devices.allows_everything() {
+    // From inside a user namespace no program can be attached; nor can a device be made there.
+    let refused = config.facts.in_user_namespace || config.facts.unprivileged;
+    if !plan.devices.allows_everything() && !refused {
         out.host("linux.resources.devices", HostOp::DeviceProgram(plan.devices));
+    }
+    Ok(())
+}
+
+/// Limits that are smaller than what setting up takes, when that is done.
+pub(super) fn tight_limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    for write in resources(config)?.limits.writes.into_iter().filter(is_tight) {
+        out.host(write.field.clone(), HostOp::LateCgroupWrite(write));
     }
     Ok(())
 }

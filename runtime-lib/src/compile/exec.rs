@@ -7,12 +7,13 @@ use oci_spec::runtime::{
 use orlop_init::plan::Op;
 use serde::{Deserialize, Serialize};
 
+use super::ids::{IdMaps, UserNamespace};
 use super::{
-    Columns, Config, HostFacts, Request, Section, capabilities, check, labels, process, schedule,
-    streams,
+    Columns, Config, HostFacts, Rdt, Request, Section, capabilities, check, labels, namespaces,
+    process, schedule, streams,
 };
 use crate::error::{Error, Result};
-use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
+use crate::plan::{Agent, Bytes, HostOp, Plan, Slot, Step};
 use crate::seccomp;
 
 /// What is kept of a container's configuration for the processes that join it later.
@@ -25,8 +26,14 @@ pub(crate) struct Join {
     pub(crate) personality: Option<LinuxPersonality>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory_policy: Option<LinuxMemoryPolicy>,
+    /// The group of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<Rdt>,
     /// `SECCOMP_FILTER_FLAG_*` of the filter that is kept beside.
     pub(crate) seccomp_flags: Option<u32>,
+    /// Who answers for it.
+    #[serde(default)]
+    pub(crate) seccomp_agent: Option<Agent>,
     pub(crate) no_new_keyring: bool,
     pub(crate) no_pivot: bool,
     pub(crate) dev_is_bound: bool,
@@ -36,6 +43,11 @@ impl Join {
     /// Whether the container has a pid namespace, new or joined.
     pub(crate) fn has_pid_namespace(&self) -> bool {
         self.namespaces & LinuxNamespaceType::Pid as u32 != 0
+    }
+
+    /// Whether it has a user namespace, new or joined.
+    pub(crate) fn has_user_namespace(&self) -> bool {
+        self.namespaces & LinuxNamespaceType::User as u32 != 0
     }
 
     /// Of a container that is about to be created.
@@ -53,7 +65,12 @@ impl Join {
             process,
             personality: linux.and_then(|linux| linux.personality().clone()),
             memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
+            rdt: plan.rdt().cloned(),
             seccomp_flags,
+            seccomp_agent: plan.host.iter().find_map(|step| match &step.op {
+                HostOp::CallAgent(agent) => Some(agent.clone()),
+                _ => None,
+            }),
             no_new_keyring: request.no_new_keyring,
             no_pivot: request.no_pivot,
             dev_is_bound: super::mounts::binds_dev(spec),
@@ -128,13 +145,20 @@ const AS_USER: &[Section] = &[
 ];
 
 /// What the creator does meanwhile.
-const HOST: &[Section] = &[streams::owner];
+const HOST: &[Section] = &[
+    process::oom_score_of_admitted,
+    process::hard_limits,
+    namespaces::admit,
+    streams::owner,
+    super::seccomp::meet,
+];
 
 /// ... and when the init is ready.
 /// (The OOM score only now, as it is the reborn process's.)
 const AT_LAST: &[Section] = &[process::oom_score, super::await_ready, schedule::by_creator];
 
-/// Decides everything that running a process in a container will do.
+/// Decides everything that running a process in a container will do. `maps` are those of the
+/// container's user namespace, if it has one.
 ///
 /// # Errors
 /// A field of `process` that is wrong, or that this version cannot honour.
@@ -142,41 +166,47 @@ pub(crate) fn compile(
     join: &Join,
     process: &Process,
     filter: Option<Filter>,
+    maps: Option<IdMaps>,
     request: &Request,
     facts: &HostFacts,
 ) -> Result<Plan> {
     let spec = synthetic_spec(join, join.complete(process))?;
     let mut config = Config::new(&spec, request, facts)?;
     config.dev_is_bound = join.dev_is_bound;
+    if let Some(maps) = maps {
+        config.user = UserNamespace::Joined(Some(maps));
+    }
     let mut out = Columns::default();
     check::process(config.process, &mut out)?;
+    namespaces::admission(&config, &mut out)?;
     labels::open_procfs(&config, &mut out)?;
     schedule::first_affinity(&config, &mut out)?;
-    enter(join, &mut out)?;
+    enter(join, &config, &mut out)?;
     run(CHILD, &config, &mut out)?;
-    let mut filter = join
-        .seccomp_flags
-        .zip(filter)
-        .map(|(flags, program)| Op::Seccomp { flags, program: Bytes::blob(program) });
+    let filter = join.seccomp_flags.zip(filter);
+    out.filter = filter.map(|(flags, program)| seccomp::Filter::from_bytes(&program, flags));
+    out.agent.clone_from(&join.seccomp_agent);
+    let mut loaded = false;
     // As for the container's own process: early where loading takes CAP_SYS_ADMIN.
     if !config.nnp() {
-        load(&mut filter, &mut out);
+        load(&mut loaded, &mut out);
     }
     run(AS_USER, &config, &mut out)?;
     if request.joins_pid {
         // Before others in the container could take hold of a process without it.
-        if allows_rebirth(&filter) {
-            load(&mut filter, &mut out);
+        if out.filter.as_ref().is_some_and(super::seccomp::allows_rebirth) {
+            load(&mut loaded, &mut out);
         }
         let terminal = config.process.terminal().unwrap_or(false);
         out.child("linux.namespaces", Op::Reborn { terminal });
     }
-    load(&mut filter, &mut out);
+    load(&mut loaded, &mut out);
+    super::seccomp::check_agent(&out)?;
     super::ready(&config, &mut out)?;
     process::exec(&config, &mut out)?;
     run(HOST, &config, &mut out)?;
-    if request.joins_pid {
-        out.host("linux.namespaces", HostOp::Adopt);
+    if let Some(rdt) = &join.rdt {
+        out.host("linux.intelRdt", HostOp::JoinRdt(rdt.clone()));
     }
     run(AT_LAST, &config, &mut out)?;
     Ok(Plan {
@@ -186,6 +216,7 @@ pub(crate) fn compile(
         rootfs: config.rootfs.clone(),
         clone_flags: 0,
         own_pid_namespace: false,
+        joins: Vec::new(),
         slots: out.slots,
         child: out.child,
         host: out.host,
@@ -203,25 +234,24 @@ fn run(sections: &[Section], config: &Config<'_>, out: &mut Columns) -> Result<(
     sections.iter().try_for_each(|section| section(config, out))
 }
 
-fn allows_rebirth(filter: &Option<Op<Bytes>>) -> bool {
-    let Some(Op::Seccomp { program, flags }) = filter else { return true };
-    let filter = seccomp::Filter::from_bytes(&program.0, *flags);
-    super::seccomp::allows_rebirth(&filter)
-}
-
-fn load(filter: &mut Option<Op<Bytes>>, out: &mut Columns) {
-    if let Some(op) = filter.take() {
-        out.child("linux.seccomp", op);
+fn load(loaded: &mut bool, out: &mut Columns) {
+    if let Some(filter) = out.filter.as_ref().filter(|_| !*loaded) {
+        let (flags, program) = (filter.flags, Bytes::blob(filter.to_bytes()));
+        out.child("linux.seccomp", Op::Seccomp { flags, program });
+        *loaded = true;
     }
 }
 
 /// Joins the container's namespaces, all with one call, and finds its root.
-fn enter(join: &Join, out: &mut Columns) -> Result<()> {
+fn enter(join: &Join, config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let flags = join.namespaces;
     let root = if join.no_pivot { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
     if flags != 0 {
         let slot = out.slot("linux.namespaces", Slot::Container)?;
         out.child("linux.namespaces", Op::JoinNamespace { slot, flag: flags });
+    }
+    if config.user.is_some() {
+        namespaces::setter(config, out);
     }
     if let Some(slot) = root {
         out.child("root.path", Op::Chroot { slot });

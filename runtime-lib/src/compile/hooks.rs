@@ -4,7 +4,7 @@ use oci_spec::runtime::{Hook as SpecHook, Hooks};
 use orlop_init::plan::{Hook, Message, Op};
 use serde_json::json;
 
-use super::{Columns, Config, OCI_VERSION, kernel_list, kernel_path};
+use super::{Columns, Config, OCI_VERSION, kernel_list, kernel_path, net_devices};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HookPlan, HostOp};
 
@@ -69,20 +69,28 @@ fn of_runtime(config: &Config<'_>) -> Result<Vec<HookPlan>> {
     Ok(all)
 }
 
+/// What the init waits for, if anything.
+fn meeting(config: &Config<'_>, hooks: &[HookPlan]) -> Option<String> {
+    let devices = net_devices::any(config).then(|| "linux.netDevices".to_owned());
+    devices.or_else(|| hooks.first().map(field))
+}
+
 /// The init's side of [`runtime`].
 pub(super) fn wait_for_runtime_hooks(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if let Some(first) = of_runtime(config)?.first() {
-        out.child(field(first), Op::Notify(Message::Mounted));
-        out.child(field(first), Op::Await(Message::HooksDone));
+    if let Some(field) = meeting(config, &of_runtime(config)?) {
+        out.child(field.clone(), Op::Notify(Message::Mounted));
+        out.child(field, Op::Await(Message::HooksDone));
     }
     Ok(())
 }
 
-/// prestart and createRuntime hooks, once the mounts are in place.
+/// The network devices, then prestart and createRuntime hooks, once the namespaces and mounts are in
+/// place.
 pub(super) fn runtime(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let hooks = of_runtime(config)?;
-    let Some(first) = hooks.first().map(field) else { return Ok(()) };
+    let Some(first) = meeting(config, &hooks) else { return Ok(()) };
     out.host(first.clone(), HostOp::Await(Message::Mounted));
+    net_devices::moves(config, out)?;
     for hook in hooks {
         out.host(field(&hook), HostOp::RunHook(hook));
     }

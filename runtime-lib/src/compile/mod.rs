@@ -11,13 +11,17 @@ pub(crate) mod device_program;
 mod devices;
 pub(crate) mod exec;
 mod hooks;
+mod idmap;
+pub(crate) mod ids;
 mod labels;
 pub(crate) mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod number_list;
 mod paths;
 mod process;
+pub(crate) mod rdt;
 pub(crate) mod resources;
 mod root;
 mod schedule;
@@ -38,14 +42,16 @@ use orlop_init::plan::{Message, Op};
 
 use crate::cgroup::systemd::Bus;
 use crate::error::{Error, Field, Result};
-use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
+use crate::plan::{Agent, Bytes, HostOp, Plan, Slot, Step};
 
 pub(crate) use capabilities::names as capability_names;
 pub(crate) use check::check_id;
+pub(crate) use ids::{IdMap, IdMaps};
 pub(crate) use mount_options::{attr, propagation_name};
 pub(crate) use namespaces::name as namespace_name;
 pub(crate) use number_list::text as number_list_text;
 pub(crate) use process::rlimit_name;
+pub(crate) use rdt::Rdt;
 pub(crate) use schedule::{MODE_FLAGS, MODES, memory_policy_text, scheduling_text};
 
 /// The version of the runtime-spec that is implemented, and that hooks are told.
@@ -87,6 +93,12 @@ pub(crate) struct HostFacts {
     pub(crate) manager_cgroup: String,
     /// `/proc/kcore` is there.
     pub(crate) kcore: bool,
+    /// The caller is not root, not even of a user namespace.
+    pub(crate) unprivileged: bool,
+    /// The caller is in a user namespace.
+    pub(crate) in_user_namespace: bool,
+    /// setgroups(2) is denied (`/proc/self/setgroups`).
+    pub(crate) setgroups_denied: bool,
     /// AppArmor is in force.
     pub(crate) apparmor: bool,
     /// SELinux is in force.
@@ -98,11 +110,13 @@ type Section = fn(&Config<'_>, &mut Columns) -> Result<()>;
 
 /// What the init does, in this order.
 const CHILD: &[Section] = &[
+    namespaces::admission,
     labels::open_procfs,
     schedule::first_affinity,
-    unit::await_admission,
+    unit::await_unit,
     time::namespace,
     namespaces::join,
+    namespaces::unshare_late,
     namespaces::unshare_network,
     namespaces::unshare_cgroup,
     process::session_keyring,
@@ -151,21 +165,29 @@ const CHILD: &[Section] = &[
     ready,
     hooks::start_container,
     seccomp::after_hooks,
+    seccomp::warn_of_no_listener,
     process::exec,
 ];
 
 /// What the creator does meanwhile, in this order. All of it is done before the program starts:
 /// the creator releases the init, or returns from `create`, only after this.
 const HOST: &[Section] = &[
-    unit::admit,
+    namespaces::maps,
+    process::oom_score_of_admitted,
+    process::hard_limits,
+    namespaces::admit,
+    unit::tell,
+    namespaces::adopt_early,
     cgroup::limits,
     unit::owner,
     streams::owner,
     hooks::runtime,
-    namespaces::adopt,
+    seccomp::meet,
     // Of the process that it is by now: it may have been reborn before the first one's was written.
     process::oom_score,
+    rdt::group,
     await_ready,
+    cgroup::tight_limits,
     schedule::by_creator,
 ];
 
@@ -189,6 +211,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         rootfs: config.rootfs.clone(),
         clone_flags: config.namespaces.clone_flags(),
         own_pid_namespace: config.namespaces.own_pid(),
+        joins: out.joins,
         slots: out.slots,
         child: out.child,
         host: out.host,
@@ -234,6 +257,7 @@ struct Config<'a> {
     /// Absolute.
     rootfs: PathBuf,
     namespaces: namespaces::Namespaces<'a>,
+    user: ids::UserNamespace,
     env: process::Environment<'a>,
     /// A bind mount brings its own `/dev`: nothing is made in it.
     dev_is_bound: bool,
@@ -246,13 +270,15 @@ impl<'a> Config<'a> {
             .process()
             .as_ref()
             .ok_or_else(|| Error::config("process", "process property must not be empty"))?;
+        let namespaces = namespaces::Namespaces::new(spec)?;
         Ok(Self {
             process,
+            user: ids::UserNamespace::new(spec.linux().as_ref(), &namespaces)?,
             linux: spec.linux().as_ref(),
             request,
             facts,
             rootfs: root::path(spec, &request.bundle)?,
-            namespaces: namespaces::Namespaces::new(spec)?,
+            namespaces,
             env: process::Environment::new(process, request.notify.is_some())?,
             dev_is_bound: mounts::binds_dev(spec),
             spec,
@@ -267,12 +293,15 @@ impl<'a> Config<'a> {
 /// The output of every section.
 #[derive(Default)]
 struct Columns {
+    joins: Vec<Step<Slot>>,
     slots: Vec<Step<Slot>>,
     child: Vec<Step<Op<Bytes>>>,
     host: Vec<Step<HostOp>>,
     warnings: Vec<(Field, String)>,
     /// The filter that is loaded by one of the init's operations.
     filter: Option<crate::seccomp::Filter>,
+    /// Who answers for it.
+    agent: Option<Agent>,
 }
 
 impl Columns {
@@ -282,6 +311,11 @@ impl Columns {
 
     fn host(&mut self, field: impl Into<Field>, op: HostOp) {
         self.host.push(Step { op, field: field.into() });
+    }
+
+    /// Adds a namespace that the init is born in.
+    fn born_in(&mut self, field: impl Into<Field>, slot: Slot) {
+        self.joins.push(Step { op: slot, field: field.into() });
     }
 
     /// Adds a descriptor that the init inherits, and gives its number.

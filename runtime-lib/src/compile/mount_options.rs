@@ -33,8 +33,9 @@ enum Effect {
     Remount,
     /// `tmpcopyup`.
     CopyUp,
-    /// The mount's ids are mapped. Not printed by `features`: callers ask for it elsewhere.
-    IdMap,
+    /// The mount's ids are mapped, or the tree's. Not printed by `features`: callers ask for it
+    /// elsewhere.
+    IdMap(bool),
     /// Sets an attribute of the mount.
     Set(u64),
     /// Clears it.
@@ -71,7 +72,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("diratime", Clear(attr::NODIRATIME)),
     ("dirsync", Super("dirsync")),
     ("exec", Clear(attr::NOEXEC)),
-    ("idmap", IdMap),
+    ("idmap", IdMap(false)),
     ("iversion", Super("iversion")),
     ("lazytime", Super("lazytime")),
     ("loud", Default),
@@ -95,7 +96,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("relatime", Atime(0)),
     ("remount", Remount),
     ("rexec", ClearTree(attr::NOEXEC)),
-    ("ridmap", IdMap),
+    ("ridmap", IdMap(true)),
     ("rnoatime", AtimeTree(attr::NOATIME)),
     ("rnodev", SetTree(attr::NODEV)),
     ("rnodiratime", SetTree(attr::NODIRATIME)),
@@ -129,7 +130,8 @@ const TABLE: &[(&str, Effect)] = &[
 
 /// The options that Orlop knows by name, sorted, for `features`.
 pub(crate) fn mount_options() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().filter(|(_, effect)| *effect != IdMap).map(|(name, _)| *name)
+    let shown = TABLE.iter().filter(|(_, effect)| !matches!(effect, IdMap(_)));
+    shown.map(|(name, _)| *name)
 }
 
 fn find(name: &str) -> Option<Effect> {
@@ -151,6 +153,11 @@ pub(crate) fn propagation_name(change: u8) -> &'static str {
     named.map_or("unknown", |(name, _)| name)
 }
 
+/// Whether a mount is a bind mount.
+pub(super) fn is_bind(mount: &oci_spec::runtime::Mount) -> bool {
+    Options::read(mount.options().as_deref().unwrap_or_default()).bind.is_some()
+}
+
 /// The options of one mount.
 #[derive(Debug, Default)]
 pub(super) struct Options<'a> {
@@ -158,13 +165,15 @@ pub(super) struct Options<'a> {
     pub(super) bind: Option<bool>,
     pub(super) remount: bool,
     pub(super) copy_up: bool,
-    /// The index of `idmap` or `ridmap`.
-    pub(super) idmap: Option<usize>,
+    /// The index of `idmap` (false) or `ridmap` (true).
+    pub(super) idmap: Option<(usize, bool)>,
     /// The index of `silent`.
     pub(super) silent: Option<usize>,
     /// Any option that sets or clears an attribute of the mount was given.
     flags_given: bool,
     set: u64,
+    /// Attributes that an option names for not being set.
+    cleared: u64,
     atime: Option<u64>,
     tree: Attributes,
     /// Changes of propagation, in order.
@@ -196,7 +205,7 @@ impl<'a> Options<'a> {
             BindTree => self.bind = Some(true),
             Remount => self.remount = true,
             CopyUp => self.copy_up = true,
-            IdMap => self.idmap = Some(index),
+            IdMap(tree) => self.idmap = Some((index, tree)),
             Silent => self.silent = Some(index),
             Propagation(change) => self.propagation.push(change),
             Super(name) => {
@@ -224,8 +233,14 @@ impl<'a> Options<'a> {
     fn apply_flag(&mut self, effect: Effect) {
         self.flags_given = true;
         match effect {
-            Set(bits) => self.set |= bits,
-            Clear(bits) => self.set &= !bits,
+            Set(bits) => {
+                self.set |= bits;
+                self.cleared &= !bits;
+            }
+            Clear(bits) => {
+                self.set &= !bits;
+                self.cleared |= bits;
+            }
             Atime(kind) => self.atime = Some(kind),
             NotAtime(kind) => self.atime = self.atime.filter(|other| *other != kind),
             _ => {}
@@ -246,7 +261,9 @@ impl<'a> Options<'a> {
         if !self.flags_given {
             return Attributes::default();
         }
-        let mut change = Attributes { set: self.set, clear: attr::ACCESS & !self.set };
+        let clear = attr::ACCESS & !self.set;
+        let yielding = clear & !self.cleared;
+        let mut change = Attributes { set: self.set, clear, yielding };
         let names_atime = self.atime.is_some() || self.set & attr::NODIRATIME != 0;
         if names_atime {
             change.set |= self.atime.unwrap_or(0);
@@ -298,6 +315,7 @@ mod tests {
         assert_eq!(change.clear, attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW);
         let change = read(&["bind", "ro", "rw"]);
         assert_eq!((change.set, change.clear), (0, attr::ACCESS));
+        assert_eq!(change.yielding, attr::ACCESS & !attr::RDONLY);
     }
 
     #[test]
@@ -307,6 +325,7 @@ mod tests {
         assert_eq!(change.clear & attr::ATIME, attr::ATIME);
         let list = ["rbind".to_owned(), "rnoatime".to_owned(), "rro".to_owned()];
         let tree = Options::read(&list).of_tree();
-        assert_eq!(tree, Attributes { set: attr::NOATIME | attr::RDONLY, clear: attr::ATIME });
+        let set = attr::NOATIME | attr::RDONLY;
+        assert_eq!(tree, Attributes { set, clear: attr::ATIME, yielding: 0 });
     }
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Mount, Spec};
-use orlop_init::plan::{Attributes, Bind, Filesystem, Op, Special};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Op, Special};
 
 use super::mount_options::{Options, attr};
-use super::{Columns, Config, check, clean, kernel_path, sysctl};
+use super::{Columns, Config, clean, idmap, kernel_path, labels, sysctl};
 use crate::error::{Error, Result};
 use crate::plan::Bytes;
 
@@ -47,6 +47,9 @@ const PSEUDO: [&str; 20] = [
     "tmpfs",
     "tracefs",
 ];
+
+/// The flag of filesystems that fsconfig(2) has no name for: it goes by mount(2).
+const IVERSION: &str = "iversion";
 
 /// One mount with what its fields say.
 struct Entry<'a> {
@@ -115,7 +118,16 @@ pub(super) fn mounts_and_sysctls(config: &Config<'_>, out: &mut Columns) -> Resu
                 filesystem.special = filesystem.special.with(Special::PROCFS);
             }
         }
+        let unlabelled = match &op {
+            Op::Filesystem(filesystem) if filesystem.fstype.to_text() == "mqueue" => {
+                Some(filesystem.target.clone())
+            }
+            _ => None,
+        };
         out.child(entry.field, op);
+        if let Some(target) = unlabelled {
+            labels::relabel(config, target, out)?;
+        }
         if writable {
             sysctl::emit(config, out)?;
             procfs_wanted = false;
@@ -136,8 +148,9 @@ pub(super) fn notify(config: &Config<'_>, out: &mut Columns) -> Result<()> {
         source: kernel_path(directory, FIELD)?,
         target: kernel_path("/run/notify", FIELD)?,
         recursive: false,
-        attributes: Attributes { set, clear: 0 },
+        attributes: Attributes { set, ..Attributes::default() },
         tree_attributes: Attributes::default(),
+        map: None,
         propagation: Bytes::default(),
     };
     out.child(FIELD, Op::Bind(bind));
@@ -153,27 +166,61 @@ fn gives_procfs(filesystem: &Filesystem<Bytes>) -> bool {
 fn compile(config: &Config<'_>, entry: &Entry<'_>, out: &mut Columns) -> Result<Op<Bytes>> {
     check_target(entry, out)?;
     let options = &entry.options;
-    if let Some(index) = options.idmap {
-        return Err(check::not_built(format!("{}.options[{index}]", entry.field)));
-    }
-    let maps =
-        [("uidMappings", entry.mount.uid_mappings()), ("gidMappings", entry.mount.gid_mappings())];
-    for (leaf, map) in maps {
-        if map.as_ref().is_some_and(|map| !map.is_empty()) {
-            return Err(check::not_built(format!("{}.{leaf}", entry.field)));
-        }
-    }
     if let Some(index) = options.silent {
         out.warn(format!("{}.options[{index}]", entry.field), "silent has no effect");
     }
     check_proc(entry)?;
+    let map = idmap::of(config, &entry.field, entry.mount, options.idmap, out)?;
     if options.remount {
-        remount(entry)
+        match map {
+            Some(_) => Err(entry.error("options", "a remount cannot map ids")),
+            None => remount(entry),
+        }
     } else if let Some(recursive) = options.bind {
-        bind(config, entry, recursive, out)
+        bind(config, entry, recursive, map, out)
+    } else if entry.fstype() == Some("cgroup2") && shows_hosts_cgroups(config) {
+        cgroup_of_the_host(entry, map)
     } else {
-        filesystem(entry)
+        check_ids(config, entry)?;
+        filesystem(config, entry, map)
     }
+}
+
+/// `uid=` and `gid=` are ids of the container's user namespace.
+fn check_ids(config: &Config<'_>, entry: &Entry<'_>) -> Result<()> {
+    let field = format!("{}.options", entry.field);
+    for option in &entry.options.data {
+        let id = |name: &str| option.strip_prefix(name).and_then(|id| id.parse().ok());
+        if let Some(uid) = id("uid=") {
+            config.user.check_user(uid, &field)?;
+        }
+        if let Some(gid) = id("gid=") {
+            config.user.check_group(gid, &field)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a cgroup filesystem would be the host's: mounting that is not for a user namespace.
+fn shows_hosts_cgroups(config: &Config<'_>) -> bool {
+    config.user.is_some() && !config.namespaces.separate(LinuxNamespaceType::Cgroup)
+}
+
+/// The host's tree of cgroups in place of one of the container's own; read-only as a whole if at
+/// all (CVE-2023-25809).
+fn cgroup_of_the_host(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
+    no_data(entry, CGROUP_DATA)?;
+    no_copy_up(entry)?;
+    let set = entry.options.of_new_mount();
+    Ok(Op::Bind(Bind {
+        source: kernel_path("/sys/fs/cgroup", &format!("{}.source", entry.field))?,
+        target: entry.target()?,
+        recursive: true,
+        attributes: Attributes { set: set & !attr::ATIME, ..Attributes::default() },
+        tree_attributes: Attributes { set: set & attr::RDONLY, ..Attributes::default() },
+        map,
+        propagation: Bytes::blob(entry.options.propagation.as_slice()),
+    }))
 }
 
 fn check_target(entry: &Entry<'_>, out: &mut Columns) -> Result<()> {
@@ -224,12 +271,15 @@ fn no_data(entry: &Entry<'_>, text: &str) -> Result<()> {
     }
 }
 
+const CGROUP_DATA: &str = "a cgroup mount cannot have any filesystem-specific options applied";
+
 const BIND_DATA: &str = "bind mounts cannot have any filesystem-specific options applied";
 
 fn bind(
     config: &Config<'_>,
     entry: &Entry<'_>,
     recursive: bool,
+    map: Option<IdMap>,
     out: &mut Columns,
 ) -> Result<Op<Bytes>> {
     no_data(entry, BIND_DATA)?;
@@ -248,6 +298,7 @@ fn bind(
         recursive,
         attributes: entry.options.of_bind(),
         tree_attributes: entry.options.of_tree(),
+        map,
         propagation: Bytes::blob(entry.options.propagation.as_slice()),
     }))
 }
@@ -278,7 +329,7 @@ fn no_copy_up(entry: &Entry<'_>) -> Result<()> {
     Ok(())
 }
 
-fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
+fn filesystem(config: &Config<'_>, entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
     let Some(fstype) = entry.fstype() else {
         return Err(entry.error("type", "is missing, and the mount is no bind mount"));
     };
@@ -289,7 +340,7 @@ fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
     no_copy_up(entry)?;
     if fstype == "cgroup2" {
         // The kernel would apply them to the whole host.
-        no_data(entry, "a cgroup mount cannot have any filesystem-specific options applied")?;
+        no_data(entry, CGROUP_DATA)?;
     }
     let mut attributes = entry.options.of_new_mount();
     let special = special(entry, fstype, attributes);
@@ -297,8 +348,17 @@ fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
     if attributes & attr::RDONLY != 0 && !PSEUDO.contains(&fstype) {
         options.push("ro");
     }
+    if PSEUDO.contains(&fstype) {
+        // Versions of files that nobody keeps; and mount(2), which knows it, cannot all that
+        // these filesystems want.
+        options.retain(|option| *option != IVERSION);
+    } else if map.is_some() && options.contains(&IVERSION) {
+        return Err(entry.error("options", "iversion cannot be had together with mapped ids"));
+    }
     options.extend(&entry.options.data);
-    check_lengths(entry, &options)?;
+    let label = context(config, entry, fstype)?;
+    options.extend(label.as_deref());
+    check_lengths(entry, &options, map)?;
     if special.has(Special::SEAL) {
         attributes &= !attr::RDONLY;
     }
@@ -312,16 +372,35 @@ fn filesystem(entry: &Entry<'_>) -> Result<Op<Bytes>> {
         target: entry.target()?,
         options: Bytes::list(options, &format!("{}.options", entry.field))?,
         attributes,
+        map,
         propagation: Bytes::blob(entry.options.propagation.as_slice()),
         special,
     }))
 }
 
+/// Filesystems without labels of their own for each mount: the policy labels what is in them.
+const UNLABELLED: [&str; 4] = ["cgroup2", "mqueue", "proc", "sysfs"];
+
+/// `linux.mountLabel` as an option of a filesystem, unless it is given a label of its own.
+fn context(config: &Config<'_>, entry: &Entry<'_>, fstype: &str) -> Result<Option<String>> {
+    let given = entry.options.data.iter().any(|option| option.starts_with("context="));
+    match labels::mount_label(config)? {
+        Some(label) if !given && !UNLABELLED.contains(&fstype) => {
+            Ok(Some(format!("context=\"{label}\"")))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// fsconfig(2) takes values of up to 255 bytes; longer ones go by mount(2), all of them in a page.
-fn check_lengths(entry: &Entry<'_>, options: &[&str]) -> Result<()> {
+fn check_lengths(entry: &Entry<'_>, options: &[&str], map: Option<IdMap>) -> Result<()> {
     const LONGEST: usize = 255;
     const PAGE: usize = 4095;
     let text = "is longer than the kernel's mount interface takes (255 bytes)";
+    if map.is_some() && options.iter().any(|option| option.len() > LONGEST) {
+        // That interface cannot map ids.
+        return Err(entry.error("options", text));
+    }
     let all: usize = options.iter().map(|option| option.len() + 1).sum();
     if options.iter().any(|option| option.len() > LONGEST) && all > PAGE {
         let text = "are longer than the kernel's mount interface takes (4095 bytes)";

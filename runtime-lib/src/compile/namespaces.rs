@@ -3,17 +3,21 @@
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use orlop_init::plan::Op;
+use orlop_init::plan::{Message, Op};
 
 use super::{Columns, Config, kernel_path};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp, Slot};
+
+const USER: &str = "linux.namespaces";
 
 /// `__NEW_UTS_LEN` of the kernel: the longest host name and domain name, in bytes.
 const LONGEST_NAME: usize = 64;
 
 /// Those that clone3(2) makes. The network is the init's, so that its making runs beside the
 /// creator's work; the cgroup namespace too, since clone3 would root it at the creator's cgroup.
+/// With a new user namespace, so is the IPC namespace: before the maps are written its mqueue
+/// filesystem would belong to nobody. With a joined one, all are: they shall belong to it.
 const BORN_INTO: [LinuxNamespaceType; 4] = [
     LinuxNamespaceType::Mount,
     LinuxNamespaceType::Pid,
@@ -52,7 +56,16 @@ impl<'a> Namespaces<'a> {
             }
             all.push(new);
         }
-        if !all.iter().any(|namespace| namespace.kind == LinuxNamespaceType::Mount) {
+        let of = |kind| all.iter().find(|namespace| namespace.kind == kind);
+        if let (Some(user), Some(mount)) =
+            (of(LinuxNamespaceType::User), of(LinuxNamespaceType::Mount))
+            && user.path.is_none()
+            && mount.path.is_some()
+        {
+            let text = "a new user namespace has no rights over a mount namespace that is joined";
+            return Err(Error::config(format!("{}.path", mount.field()), text));
+        }
+        if of(LinuxNamespaceType::Mount).is_none() {
             return Err(Error::unsupported(
                 "linux.namespaces",
                 "a container without a mount namespace of its own is not supported by this version of orlop",
@@ -79,19 +92,50 @@ impl<'a> Namespaces<'a> {
         self.find(kind).filter(|namespace| namespace.path.is_none()).map(Namespace::field)
     }
 
+    fn joined(&self, kind: LinuxNamespaceType) -> bool {
+        self.find(kind).is_some_and(|namespace| namespace.path.is_some())
+    }
+
+    fn born_into(&self) -> u32 {
+        let new = BORN_INTO.iter().filter(|kind| self.is_new(**kind));
+        new.fold(0, |flags, kind| flags | *kind as u32)
+    }
+
     pub(super) fn clone_flags(&self) -> u32 {
-        BORN_INTO
-            .iter()
-            .filter(|kind| self.is_new(**kind))
-            .fold(0, |flags, kind| flags | *kind as u32)
+        if self.joined(LinuxNamespaceType::User) {
+            return 0;
+        }
+        if self.is_new(LinuxNamespaceType::User) {
+            let early = self.born_into() & !(LinuxNamespaceType::Ipc as u32);
+            return early | LinuxNamespaceType::User as u32;
+        }
+        self.born_into()
+    }
+
+    /// Whether a new pid namespace is made in a user namespace that is joined.
+    fn is_born_again(&self) -> bool {
+        self.late_flags() & LinuxNamespaceType::Pid as u32 != 0
+    }
+
+    /// Those that clone3(2) makes only where there is no user namespace.
+    fn late_flags(&self) -> u32 {
+        if self.separate(LinuxNamespaceType::User) {
+            self.born_into() & !self.clone_flags()
+        } else {
+            0
+        }
     }
 
     pub(super) fn own_pid(&self) -> bool {
         self.is_new(LinuxNamespaceType::Pid)
     }
 
-    /// The field of a pid namespace that config.json names by path.
+    /// The field of a pid namespace that config.json names by path, and that the init enters late.
+    /// From a new user namespace it could not: it is born there.
     pub(super) fn joined_pid(&self) -> Option<String> {
+        if self.is_new(LinuxNamespaceType::User) {
+            return None;
+        }
         let namespace = self.find(LinuxNamespaceType::Pid)?;
         namespace.path.map(|_| namespace.field())
     }
@@ -99,15 +143,6 @@ impl<'a> Namespaces<'a> {
 
 fn check_one(namespace: &Namespace<'_>) -> Result<()> {
     let field = namespace.field();
-    if namespace.kind == LinuxNamespaceType::User {
-        return Err(Error::unsupported(
-            format!("{field}.type"),
-            format!(
-                "{} namespaces are not supported by this version of orlop",
-                name(namespace.kind)
-            ),
-        ));
-    }
     let Some(path) = namespace.path else { return Ok(()) };
     let field = format!("{field}.path");
     if !path.is_absolute() {
@@ -130,17 +165,113 @@ pub(crate) fn name(kind: LinuxNamespaceType) -> &'static str {
     }
 }
 
+/// In a user namespace the init waits for what only its creator can do. In a new one it then becomes
+/// the user that sets the container up.
+pub(super) fn admission(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if !config.user.is_some() {
+        return Ok(());
+    }
+    out.child(USER, Op::Await(Message::Admitted));
+    if config.user.is_new() {
+        setter(config, out);
+    }
+    Ok(())
+}
+
+/// The creator's side of [`admission`]; what [`super::HOST`] has before, the init waits for.
+pub(super) fn admit(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.user.is_some() {
+        out.host(USER, HostOp::Notify(Message::Admitted));
+    }
+    Ok(())
+}
+
+/// `linux.uidMappings` and `linux.gidMappings` of a new user namespace.
+pub(super) fn maps(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.user.is_new()
+        && let Some(maps) = config.user.maps()
+    {
+        out.host("linux.uidMappings", HostOp::IdMaps(maps.clone()));
+    }
+    Ok(())
+}
+
+/// The process's own user is mapped, as it must become that.
+pub(super) fn setter(config: &Config<'_>, out: &mut Columns) {
+    let user = config.process.user();
+    out.child(USER, Op::NamespaceUser { uid: user.uid(), gid: user.gid() });
+}
+
 /// Joins the namespaces that config.json names by path; a pid namespace for the init's children
 /// only ([`reborn`]).
 pub(super) fn join(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    for namespace in &config.namespaces.0 {
+    // Joining takes rights over the namespace's owner. The caller's are lost with its user
+    // namespace; a caller without any has only those over a user namespace of its own.
+    let user_first = config.facts.unprivileged;
+    let (user, others): (Vec<_>, Vec<_>) =
+        config.namespaces.0.iter().partition(|one| one.kind == LinuxNamespaceType::User);
+    if user_first {
+        join_user(config, &user, out)?;
+    }
+    for namespace in others {
         let Some(path) = namespace.path else { continue };
         let field = format!("{}.path", namespace.field());
         let flag = namespace.kind as u32;
         let foreign = super::sysctl::writes_in(config, namespace.kind);
-        let slot =
-            out.slot(field.clone(), Slot::Namespace { path: path.to_owned(), flag, foreign })?;
-        out.child(field, Op::JoinNamespace { slot, flag });
+        let slot = Slot::Namespace { path: path.to_owned(), flag, foreign };
+        if config.user.is_new() {
+            out.born_in(field, slot);
+        } else {
+            let slot = out.slot(field.clone(), slot)?;
+            out.child(field, Op::JoinNamespace { slot, flag });
+        }
+    }
+    if !user_first {
+        join_user(config, &user, out)?;
+    }
+    Ok(())
+}
+
+fn join_user(config: &Config<'_>, user: &[&Namespace<'_>], out: &mut Columns) -> Result<()> {
+    let Some((namespace, path)) = user.iter().find_map(|one| one.path.map(|path| (one, path)))
+    else {
+        return Ok(());
+    };
+    let field = format!("{}.path", namespace.field());
+    let flag = namespace.kind as u32;
+    let foreign = super::sysctl::writes_in(config, namespace.kind);
+    let slot = out.slot(field.clone(), Slot::Namespace { path: path.to_owned(), flag, foreign })?;
+    out.child(field, Op::JoinNamespace { slot, flag });
+    if let Some(maps) = config.user.maps() {
+        out.warn(
+            "linux.uidMappings",
+            "has no effect: the namespace that is joined has them already",
+        );
+        let (uids, gids) = (maps.users.to_bytes(), maps.groups.to_bytes());
+        out.child("linux.uidMappings", Op::CheckIdMaps { uids, gids });
+    }
+    setter(config, out);
+    Ok(())
+}
+
+/// The namespaces that shall belong to the user namespace and could not be born with it. A pid
+/// namespace is for children: the init goes on as its first process.
+pub(super) fn unshare_late(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    let flags = config.namespaces.late_flags();
+    if flags != 0 {
+        out.child("linux.namespaces", Op::Unshare { flags });
+    }
+    if config.namespaces.is_born_again() {
+        out.child("linux.namespaces", Op::Reborn { terminal: false });
+    }
+    Ok(())
+}
+
+/// The creator's side of [`unshare_late`].
+pub(super) fn adopt_early(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.namespaces.is_born_again() {
+        out.host("linux.namespaces", HostOp::Adopt);
+        out.host("linux.namespaces", HostOp::Release);
     }
     Ok(())
 }
@@ -150,14 +281,6 @@ pub(super) fn reborn(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if let Some(field) = config.namespaces.joined_pid() {
         let terminal = config.process.terminal().unwrap_or(false);
         out.child(field, Op::Reborn { terminal });
-    }
-    Ok(())
-}
-
-/// The creator's side of [`reborn`].
-pub(super) fn adopt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if let Some(field) = config.namespaces.joined_pid() {
-        out.host(field, HostOp::Adopt);
     }
     Ok(())
 }

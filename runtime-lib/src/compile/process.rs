@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimitType, Process};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process};
 use orlop_init::plan::Op;
 
-use super::{Columns, Config, clean, kernel_list, kernel_path};
+use super::{Columns, Config, clean, kernel_list, kernel_path, labels};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp};
 
@@ -72,10 +72,23 @@ pub(super) fn check_id(id: u32, field: &str) -> Result<()> {
 /// A session keyring of the container's own, so that it cannot reach the caller's keys.
 pub(super) fn session_keyring(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if !config.request.no_new_keyring {
+        labels::keys(config, out)?;
         let name = Bytes::c_string(format!("_ses.{}", config.request.id), "process")?;
-        out.child("process", Op::SessionKeyring { name });
+        let permissions = if config.request.joins { 0 } else { keyring_permissions(config) };
+        out.child("process", Op::SessionKeyring { name, permissions });
     }
     Ok(())
+}
+
+/// What the kernel gives a session keyring (linux/key.h: all to processes that have it; view, read
+/// and link to the owner's), and search: without it the processes of `exec` would not find it, and
+/// each have one of its own. They are the owner's, but for a user namespace.
+fn keyring_permissions(config: &Config<'_>) -> u32 {
+    const KERNELS: u32 = 0x3f13_0000;
+    const SEARCH_BY_OWNER: u32 = 0x0008_0000;
+    const SEARCH_BY_OTHERS: u32 = 0x0000_0008;
+    let others = config.namespaces.separate(LinuxNamespaceType::User);
+    KERNELS | if others { SEARCH_BY_OTHERS } else { SEARCH_BY_OWNER }
 }
 
 /// `process.cwd`, checked.
@@ -160,8 +173,23 @@ pub(super) fn groups(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if gids.len() > MOST {
         return Err(Error::config(FIELD, format!("has more than {MOST} groups")));
     }
+    if config.facts.unprivileged {
+        if gids.is_empty() {
+            return Ok(());
+        }
+        let text = "cannot set any additional groups in a rootless container";
+        return Err(Error::unsupported(FIELD, text));
+    }
     for (index, gid) in gids.iter().enumerate() {
-        check_id(*gid, &format!("{FIELD}[{index}]"))?;
+        let field = format!("{FIELD}[{index}]");
+        check_id(*gid, &field)?;
+        config.user.check_group(*gid, &field)?;
+    }
+    if config.facts.setgroups_denied {
+        if !gids.is_empty() {
+            out.warn(FIELD, "has no effect: setgroups(2) is denied in this user namespace");
+        }
+        return Ok(());
     }
     let bytes: Vec<u8> = gids.iter().flat_map(|gid| gid.to_le_bytes()).collect();
     out.child(FIELD, Op::Groups { gids: Bytes::blob(bytes) });
@@ -173,6 +201,8 @@ pub(super) fn user(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let (uid, gid) = (user.uid(), user.gid());
     check_id(uid, "process.user.uid")?;
     check_id(gid, "process.user.gid")?;
+    config.user.check_user(uid, "process.user.uid")?;
+    config.user.check_group(gid, "process.user.gid")?;
     out.child("process.user", Op::User { uid, gid });
     Ok(())
 }
@@ -201,6 +231,16 @@ pub(super) fn exec(config: &Config<'_>, out: &mut Columns) -> Result<()> {
 
 /// `process.oomScoreAdj`, by the creator: lowering it takes a privilege that the container may lack.
 pub(super) fn oom_score(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.user.is_some() { Ok(()) } else { write_oom_score(config, out) }
+}
+
+/// The same while the init waits to be admitted: a caller without privileges may write it no more
+/// when the init belongs to others. Whoever it is reborn as inherits it.
+pub(super) fn oom_score_of_admitted(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if config.user.is_some() { write_oom_score(config, out) } else { Ok(()) }
+}
+
+fn write_oom_score(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     const FIELD: &str = "process.oomScoreAdj";
     let Some(score) = config.process.oom_score_adj() else { return Ok(()) };
     if !(-1000..=1000).contains(&score) {
@@ -268,6 +308,26 @@ pub(super) fn rlimits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
             return Err(Error::config(format!("{field}.soft"), text));
         }
         out.child(field, Op::Rlimit { resource: *resource, soft, hard });
+    }
+    Ok(())
+}
+
+/// The hard limits of `process.rlimits` for an init in a user namespace: raising them takes
+/// CAP_SYS_RESOURCE outside of it.
+pub(super) fn hard_limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if !config.user.is_some() {
+        return Ok(());
+    }
+    let limits: Vec<_> = out
+        .child
+        .iter()
+        .filter_map(|step| match step.op {
+            Op::Rlimit { resource, hard, .. } => Some((step.field.clone(), resource, hard)),
+            _ => None,
+        })
+        .collect();
+    for (field, resource, hard) in limits {
+        out.host(field, HostOp::HardLimit { resource, hard });
     }
     Ok(())
 }

@@ -142,9 +142,12 @@ fn check_deadline(new: &Scheduling, name: &str) -> Result<()> {
 }
 
 /// Whether the creator has to do it, once the init does not fork any more: a process under
-/// SCHED_DEADLINE may not fork, and one with the flag bears children without the policy.
+/// SCHED_DEADLINE may not fork, and one with the flag bears children without the policy. In a user
+/// namespace the init has no right to raise its priority.
 fn is_late(config: &Config<'_>, new: &Scheduling) -> bool {
-    new.policy == DEADLINE || namespaces::is_reborn(config) && new.flags & RESET_ON_FORK != 0
+    new.policy == DEADLINE
+        || config.user.is_some()
+        || namespaces::is_reborn(config) && new.flags & RESET_ON_FORK != 0
 }
 
 /// While the init may still raise its own priority; what the child that it is reborn as must not
@@ -152,6 +155,7 @@ fn is_late(config: &Config<'_>, new: &Scheduling) -> bool {
 pub(super) fn scheduler(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if let Some(new) = scheduling(config)?
         && new.policy != DEADLINE
+        && !config.user.is_some()
     {
         let late = is_late(config, &new);
         let flags = if late { new.flags & !RESET_ON_FORK } else { new.flags };
@@ -180,7 +184,12 @@ pub(super) fn io_priority(config: &Config<'_>, out: &mut Columns) -> Result<()> 
     };
     match u8::try_from(asked.priority()) {
         Ok(level @ 0..=7) => {
-            out.child("process.ioPriority", Op::IoPriority { class, level });
+            // The realtime class takes a right that the init of a user namespace lacks.
+            if config.user.is_some() {
+                out.host("process.ioPriority", HostOp::IoPriority { class, level });
+            } else {
+                out.child("process.ioPriority", Op::IoPriority { class, level });
+            }
             Ok(())
         }
         _ => Err(Error::config(LEAF, format!("{} is not in 0 to 7", asked.priority()))),

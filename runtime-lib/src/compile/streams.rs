@@ -68,8 +68,18 @@ pub(super) fn reopen_null(config: &Config<'_>, out: &mut Columns) -> Result<()> 
 /// Streams that are not `/dev/null` are given to the container's user, so that it can reopen them
 /// as `/dev/stdout`. Those that are the user's already stay as they are, and so do all groups.
 pub(super) fn owner(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if !wants_terminal(config) && config.request.null_streams & ALL != ALL {
-        out.host("process.user.uid", HostOp::StdioOwner { uid: config.process.user().uid() });
+    if wants_terminal(config) || config.request.null_streams & ALL == ALL {
+        return Ok(());
+    }
+    let uid = config.process.user().uid();
+    let outside = match config.user.maps() {
+        Some(maps) => maps.users.outside(uid),
+        // Of a namespace that is joined by its path alone nobody has said who that is outside.
+        None if config.user.is_some() => None,
+        None => Some(uid),
+    };
+    if let Some(uid) = outside {
+        out.host("process.user.uid", HostOp::StdioOwner { uid });
     }
     Ok(())
 }

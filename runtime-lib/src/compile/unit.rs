@@ -309,17 +309,17 @@ fn mask(list: &str) -> Option<Value> {
 
 /// The init waits until it is in its unit: the memory of its namespaces counts as the container's,
 /// and the cgroup namespace is rooted where the process is that makes it.
-pub(super) fn await_admission(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+pub(super) fn await_unit(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if config.request.systemd.is_some() {
-        out.child(PATH, orlop_init::plan::Op::Await(orlop_init::plan::Message::Admitted));
+        out.child(PATH, orlop_init::plan::Op::Await(orlop_init::plan::Message::InUnit));
     }
     Ok(())
 }
 
-/// The creator's side of [`await_admission`].
-pub(super) fn admit(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+/// The creator's side of [`await_unit`].
+pub(super) fn tell(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if config.request.systemd.is_some() {
-        let message = orlop_init::plan::Message::Admitted;
+        let message = orlop_init::plan::Message::InUnit;
         out.host(PATH, crate::plan::HostOp::Notify(message));
     }
     Ok(())

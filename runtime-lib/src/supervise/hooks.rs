@@ -32,7 +32,7 @@ pub(crate) struct HookState<'a> {
 }
 
 impl HookState<'_> {
-    fn to_json(&self) -> String {
+    pub(super) fn to_json(&self) -> serde_json::Value {
         let mut state = serde_json::Map::new();
         state.insert("ociVersion".into(), crate::compile::OCI_VERSION.into());
         state.insert("id".into(), self.id.into());
@@ -45,7 +45,7 @@ impl HookState<'_> {
             let annotations = self.annotations.iter().map(|(k, v)| (k.clone(), v.clone().into()));
             state.insert("annotations".into(), serde_json::Value::Object(annotations.collect()));
         }
-        serde_json::Value::Object(state).to_string()
+        serde_json::Value::Object(state)
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn run_hook(
     let io_error =
         |error: std::io::Error| Error::sys(format!("{what}: cannot create a file"), &error);
     let mut input = memory_file().map_err(io_error)?;
-    input.write_all(state.to_json().as_bytes()).map_err(io_error)?;
+    input.write_all(state.to_json().to_string().as_bytes()).map_err(io_error)?;
     input.rewind().map_err(io_error)?;
     let (output, errors) = (memory_file().map_err(io_error)?, memory_file().map_err(io_error)?);
 

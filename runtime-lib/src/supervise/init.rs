@@ -6,16 +6,16 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use orlop_init::plan::{Header, Message, Op, REBORN, VERSION};
+use orlop_init::plan::{Header, LISTENER, Message, Op, REBORN, SOURCE, VERSION};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions};
 
-use super::{image, report};
+use super::{image, mount_ids, report, sources};
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Bytes, Plan, Slot};
+use crate::plan::{Bytes, Plan, Slot, Step};
 use crate::sys::{Spawn, SpawnError, spawn};
 
 /// What spawning takes beside the plan.
@@ -83,12 +83,15 @@ impl Init {
             sealed_mounts: plan.sealed_mounts(),
             strings: plan.strings(),
             preserve_fds: plan.preserve_fds,
+            admission: plan.admission(),
         };
         let file = inherit.add(image::plan(&encode(&header, plan)?)?)?;
         let number = CString::new(file.to_string()).map_err(|_| Error::bug("a number with NUL"))?;
         let image = image::open(launch.init_file)?;
+        let joins = plan.joins.iter().map(open_join).collect::<Result<Vec<_>>>()?;
         let child = Spawn {
             namespaces: plan.clone_flags,
+            joins: &joins,
             cgroup: launch.cgroup,
             image: image.as_fd(),
             args: [c"orlop-init", &number],
@@ -121,14 +124,7 @@ impl Init {
     /// # Errors
     /// As [`Init::wait_for`]; the process is not ours.
     pub(crate) fn adopt(&self, plan: &Plan) -> Result<()> {
-        let mut message = [0; 5];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut message));
-        let pid = match (read, message) {
-            (Ok(5), [REBORN, a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
-            (Ok(0) | Err(Errno::CONNRESET), _) => return Err(self.failure(plan)),
-            (Ok(_), _) => return Err(Error::bug("the init sent a message out of turn")),
-            (Err(errno), _) => return Err(Error::sys("cannot read from the init", errno)),
-        };
+        let pid = self.number(plan, REBORN)?;
         let foreign = || Error::bug("the init named a process that is not our child");
         let pid = i32::try_from(pid).map_err(|_| foreign())?;
         let known = Pid::from_raw(pid).ok_or_else(foreign)?;
@@ -137,9 +133,48 @@ impl Init {
         // The init is not to be trusted with names of processes: it must be a child of this one.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).map_err(|_| foreign())?;
+        self.reborn.set(Process { pid, pidfd }).map_err(|_| Error::bug("reborn twice"))
+    }
+
+    /// Lets the process that was adopted go on.
+    ///
+    /// # Errors
+    /// As [`Init::wait_for`].
+    pub(crate) fn release(&self, plan: &Plan) -> Result<()> {
         let _status = reap(&self.born.pidfd)?; // it ends with nothing to say
-        self.reborn.set(Process { pid, pidfd }).map_err(|_| Error::bug("reborn twice"))?;
         self.tell(plan, Message::Adopted)
+    }
+
+    /// Waits for the init to load its filter, and takes the filter's listener.
+    ///
+    /// # Errors
+    /// As [`Init::wait_for`]; this process may not look into the init.
+    pub(crate) fn take_listener(&self, plan: &Plan) -> Result<OwnedFd> {
+        let number = self.number(plan, LISTENER)?;
+        let number = RawFd::try_from(number).map_err(|_| Error::bug("a negative descriptor"))?;
+        let pidfd = &self.process().pidfd;
+        let flags = PidfdGetfdFlags::empty();
+        let listener = rustix::process::pidfd_getfd(pidfd, number, flags).map_err(|errno| {
+            Error::sys("cannot take the listener of the seccomp filter", errno)
+                .hint("it takes CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3")
+        })?;
+        // What the init says is not trusted: the agent gets a listener, and nothing else of the init's.
+        let link = format!("/proc/self/fd/{}", listener.as_raw_fd());
+        let kind = rustix::fs::readlink(&link, Vec::new())
+            .map_err(|errno| Error::sys(format!("cannot read {link:?}"), errno))?;
+        if kind.as_bytes() != b"anon_inode:seccomp notify" {
+            return Err(Error::bug("the init named a descriptor that is no listener"));
+        }
+        Ok(listener)
+    }
+
+    /// Waits for a message with a number.
+    fn number(&self, plan: &Plan, kind: u8) -> Result<u32> {
+        let mut message = [0; 5];
+        match (self.hear(plan, &mut message)?, message) {
+            (5, [first, a, b, c, d]) if first == kind => Ok(u32::from_le_bytes([a, b, c, d])),
+            _ => Err(Error::bug("the init sent a message out of turn")),
+        }
     }
 
     /// Waits for a message.
@@ -147,13 +182,26 @@ impl Init {
     /// # Errors
     /// The init failed or died: what it was doing, with its field.
     pub(crate) fn wait_for(&self, plan: &Plan, message: Message) -> Result<()> {
-        let mut byte = [0];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut byte));
-        match read {
-            Ok(1) if byte == [message as u8] => Ok(()),
-            Ok(0) | Err(Errno::CONNRESET) => Err(self.failure(plan)),
-            Ok(_) => Err(Error::bug("the init sent a message out of turn")),
-            Err(errno) => Err(Error::sys("cannot read from the init", errno)),
+        let mut bytes = [0; 5];
+        match (self.hear(plan, &mut bytes)?, bytes) {
+            (1, [byte, ..]) if byte == message as u8 => Ok(()),
+            _ => Err(Error::bug("the init sent a message out of turn")),
+        }
+    }
+
+    /// The next message that does not ask for the source of a mount: those are answered.
+    fn hear(&self, plan: &Plan, bytes: &mut [u8; 5]) -> Result<usize> {
+        loop {
+            let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut *bytes));
+            match (read, *bytes) {
+                (Ok(5), [SOURCE, a, b, c, d]) => {
+                    let index = u32::from_le_bytes([a, b, c, d]);
+                    sources::answer(self.control.as_fd(), plan, self.pid(), index)?;
+                }
+                (Ok(0) | Err(Errno::CONNRESET), _) => return Err(self.failure(plan)),
+                (Ok(count), _) => return Ok(count),
+                (Err(errno), _) => return Err(Error::sys("cannot read from the init", errno)),
+            }
         }
     }
 
@@ -200,9 +248,10 @@ impl Init {
 
     /// Kills the init and waits for its end.
     pub(crate) fn destroy(&self) {
-        let pidfd = &self.process().pidfd;
-        let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL); // or dead already
-        let _status = reap(pidfd); // it has no other use here
+        for Process { pidfd, .. } in self.reborn.get().into_iter().chain([&self.born]) {
+            let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL); // or dead already
+            let _status = reap(pidfd); // it has no other use here
+        }
     }
 }
 
@@ -278,11 +327,10 @@ fn open_slots(
     let mut numbers = Vec::new();
     for step in &plan.slots {
         let fd = match &step.op {
-            Slot::Namespace { path, flag, foreign } => open_namespace(path, *flag)
-                .and_then(
-                    |namespace| if *foreign { not_our_own(namespace, path) } else { Ok(namespace) },
-                )
-                .map_err(|error| error.at(step.field.clone()))?,
+            Slot::Namespace { .. } => open_join(step)?.0,
+            Slot::UserNamespace(maps) => {
+                mount_ids::namespace(maps).map_err(|error| error.at(step.field.clone()))?
+            }
             Slot::Container => duplicate(container.ok_or_else(no_container)?.pidfd)?,
             Slot::ContainerRoot => {
                 let path = format!("/proc/{}/root", container.ok_or_else(no_container)?.pid);
@@ -297,6 +345,18 @@ fn open_slots(
         numbers.extend_from_slice(&inherit.add(fd)?.to_le_bytes());
     }
     Ok(Bytes::blob(numbers))
+}
+
+/// Opens a namespace to join, with its `CLONE_NEW*`.
+fn open_join(step: &Step<Slot>) -> Result<(OwnedFd, u32)> {
+    let Slot::Namespace { path, flag, foreign } = &step.op else {
+        return Err(Error::bug("only namespaces are joined"));
+    };
+    let open = || {
+        let namespace = open_namespace(path, *flag)?;
+        if *foreign { not_our_own(namespace, path) } else { Ok(namespace) }
+    };
+    open().map(|namespace| (namespace, *flag)).map_err(|error| error.at(step.field.clone()))
 }
 
 /// Opens a namespace's file, which must be of the type that config.json says.
@@ -348,6 +408,16 @@ fn spawn_error(error: SpawnError, plan: &Plan) -> Error {
                 .hint("cgroups below it have controllers enabled, so it cannot hold processes")
         }
         SpawnError::Clone(errno) => Error::sys("cannot create the container's process", errno),
+        SpawnError::Join(place, errno) => {
+            let error = Error::sys("cannot join the namespace", errno);
+            match plan.joins.get(place) {
+                Some(step) => error.at(step.field.clone()),
+                None => error,
+            }
+        }
+        SpawnError::Capabilities(errno) => {
+            Error::sys("cannot keep the capabilities of the user namespace", errno)
+        }
         SpawnError::Descriptors(errno) => Error::sys("cannot pass descriptors to the init", errno),
         SpawnError::Exec(errno) => image::exec_error(errno),
     }

@@ -93,14 +93,21 @@ pub(crate) fn failure(plan: &Plan, file: &File, ended: Option<ExitStatus>) -> Er
     describe(&page, what(&step.op), step.field.clone(), ended)
 }
 
+/// A signal's name, and what it says about who sent it.
+fn signal_text(signal: i32) -> String {
+    let name = nix::sys::signal::Signal::try_from(signal);
+    let name = name.map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string());
+    if signal == libc::SIGSYS {
+        return format!("{name}: a seccomp filter forbids a system call that it makes");
+    }
+    name
+}
+
 fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) -> Error {
     if page.word(progress::STATE) != progress::FAILED {
         let message = match ended {
-            Some(ExitStatus::Signaled(libc::SIGKILL)) => {
-                format!("{what}: the init was killed (SIGKILL): out of memory, or by somebody")
-            }
             Some(ExitStatus::Signaled(signal)) => {
-                format!("{what}: the init was killed by signal {signal}")
+                format!("{what}: the init was killed by {}", signal_text(signal))
             }
             Some(ExitStatus::Exited(code)) => format!("{what}: the init exited with {code}"),
             None => format!("{what}: the init ended"),
@@ -180,6 +187,11 @@ fn text(doing: Doing, errno: i32) -> &'static str {
         }
         Doing::Decode => "the init does not understand the plan",
         Doing::OpenSource => "cannot open the source",
+        Doing::AskForSource => "cannot have the runtime open the source",
+        Doing::SetGroup if errno == libc::EINVAL => "the group is not mapped in the namespace",
+        Doing::SetGroup => "cannot set the group",
+        Doing::ReadMaps => "cannot read its id maps",
+        Doing::OtherMaps => "it has other id maps than config.json",
         Doing::OpenTarget => "cannot look up the destination",
         Doing::CreateTarget => "cannot create the mountpoint",
         Doing::OpenFilesystem => "the kernel does not offer this filesystem here",
@@ -201,12 +213,17 @@ fn text(doing: Doing, errno: i32) -> &'static str {
         Doing::OpenPty => "cannot open a pty of the container's /dev/pts",
         Doing::SetPty => "cannot set the pty up",
         Doing::SendPty => "cannot send the pty to the console socket",
+        Doing::MapIds if errno == libc::EINVAL || errno == libc::EOPNOTSUPP => {
+            "cannot map ids: the filesystem, or one below it, cannot, or has mapped them already"
+        }
+        Doing::MapIds => "cannot map ids",
         Doing::MountConsole => "cannot mount /dev/console",
         Doing::CwdOutside => {
             "current working directory is outside of container mount namespace root -- possible \
              container breakout detected"
         }
         Doing::Clone => "cannot create the process in the pid namespace",
+        Doing::Listener => "cannot hand over its listener",
         Doing::CreatorGone => "the runtime is gone",
         Doing::TooLong => "a path is too long",
         _ => "",
@@ -239,8 +256,12 @@ fn what(op: &Op<Bytes>) -> String {
             let policy = crate::compile::memory_policy_text(*mode, &nodes.0);
             format!("cannot set the memory policy {policy}")
         }
-        Op::SessionKeyring { name } => format!("cannot join the session keyring {}", quoted(name)),
+        Op::SessionKeyring { name, .. } => {
+            format!("cannot join the session keyring {}", quoted(name))
+        }
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
+        Op::CheckIdMaps { .. } => "cannot join the user namespace".to_owned(),
+        Op::NamespaceUser { .. } => "cannot become a user of the user namespace".to_owned(),
         Op::HostPropagation { .. } => "cannot set the propagation of the host's mounts".to_owned(),
         Op::OpenRoot { path, .. } => format!("invalid rootfs: {}", quoted(path)),
         Op::UseRoot | Op::Chroot { .. } => "cannot enter the container's root".to_owned(),
@@ -249,6 +270,7 @@ fn what(op: &Op<Bytes>) -> String {
             mounting(&filesystem.fstype, &filesystem.target)
         }
         Op::Filesystem(filesystem) => mounting(&filesystem.source, &filesystem.target),
+        Op::Relabel { target, .. } => format!("cannot set the SELinux label of {}", quoted(target)),
         Op::Remount { target, .. } => format!("error remounting {}", quoted(target)),
         Op::Sysctl { path, .. } => format!("cannot set the sysctl {}", quoted(path)),
         Op::Device(device) => format!("cannot create the device {}", quoted(&device.path)),

@@ -4,6 +4,7 @@ pub(crate) mod attributes;
 mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod hooks;
+pub(crate) mod ids;
 pub(crate) mod masks;
 pub(crate) mod mounts;
 pub(crate) mod paths;

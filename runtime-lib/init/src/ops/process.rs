@@ -11,11 +11,14 @@ use crate::progress::{At, Fail};
 use crate::run::{Init, PATH_MAX};
 use crate::sys;
 
-/// A new session keyring; a kernel built without keyrings has none to protect.
-pub(crate) fn session_keyring(name: &CStr) -> Result<(), Fail> {
+/// A session keyring of the container's; a kernel built without keyrings has none to protect.
+pub(crate) fn session_keyring(name: &CStr, permissions: u32) -> Result<(), Fail> {
     match sys::join_session_keyring(name) {
         Err(Errno::NOSYS) => Ok(()),
-        result => result.at(Step::Whole),
+        Ok(keyring) if permissions != 0 => {
+            sys::set_key_permissions(keyring, permissions).at(Step::Chmod)
+        }
+        result => result.map(drop).at(Step::Whole),
     }
 }
 
@@ -45,8 +48,9 @@ pub(crate) fn chdir(init: &mut Init<'_>, path: &CStr) -> Result<(), Fail> {
 }
 
 /// Closes all descriptors but the standard streams, those that the program inherits and the two
-/// that report.
+/// that report; the memory that setting up took goes too, as the program's may be scarce.
 pub(crate) fn close_descriptors(init: &mut Init<'_>) -> Result<(), Fail> {
+    sys::release_stack();
     init.release_descriptors();
     let mut keep = init.last_descriptors();
     keep.sort_unstable();

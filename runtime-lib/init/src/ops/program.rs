@@ -13,11 +13,13 @@ use crate::run::Init;
 use crate::sys;
 use crate::wire::Str;
 
-/// A path that one operation finds and a later one uses.
-pub(crate) type PathBuffer = Path;
-
 /// As much of `/etc/passwd` as is looked at: it is the image's file, and may be endless.
 const PASSWD_MAX: usize = 16 << 20;
+
+/// Keeps what one operation finds and a later one uses.
+fn keep(init: &mut Init<'_>, text: &CStr) -> Result<&'static CStr, Fail> {
+    init.memory.keep(text).ok_or(Fail::errno(Step::TooLong, Errno::NAMETOOLONG))
+}
 
 /// Looks the home of a user up; `/` where there is none.
 pub(crate) fn find_home(init: &mut Init<'_>, uid: u32) -> Result<(), Fail> {
@@ -31,7 +33,7 @@ pub(crate) fn find_home(init: &mut Init<'_>, uid: u32) -> Result<(), Fail> {
     if !found {
         home.push(b"/")?;
     }
-    init.home = Some(home);
+    init.home = Some(keep(init, home.c_str()?)?);
     Ok(())
 }
 
@@ -89,7 +91,7 @@ pub(crate) fn find(init: &mut Init<'_>, name: &CStr, path: &[u8]) -> Result<(), 
     let bytes = name.to_bytes();
     if bytes.contains(&b'/') {
         check_file(name)?;
-        init.program = Path::new(bytes)?;
+        init.program = keep(init, name)?;
         return Ok(());
     }
     for directory in path.split(|byte| *byte == b':') {
@@ -97,7 +99,7 @@ pub(crate) fn find(init: &mut Init<'_>, name: &CStr, path: &[u8]) -> Result<(), 
         candidate.push(b"/")?;
         candidate.push(bytes)?;
         if !bytes.is_empty() && check_file(candidate.c_str()?).is_ok() {
-            init.program = candidate;
+            init.program = keep(init, candidate.c_str()?)?;
             return Ok(());
         }
     }
@@ -114,11 +116,7 @@ fn check_file(path: &CStr) -> Result<(), Fail> {
 
 /// Becomes the program.
 pub(crate) fn execute(init: &mut Init<'_>, args: Str<'_>, env: Str<'_>) -> Result<(), Fail> {
-    let home = match &init.home {
-        Some(home) => Some(home.c_str()?),
-        None => None,
-    };
-    let program = init.program.c_str()?;
+    let (program, home) = (init.program, init.home);
     init.progress.executing();
     let env = env.list().chain(home);
     let errno = sys::execve(program, &mut init.strings, args.list(), env);

@@ -166,6 +166,7 @@ fn of_security_modules_that_the_host_lacks() {
             "apparmor failed to apply profile: apparmor: config provided but apparmor not supported",
         ),
         (process("selinuxLabel", json!("l")), "process.selinuxLabel", no_selinux),
+        (linux("mountLabel", json!("l")), "linux.mountLabel", no_selinux),
     ] {
         let error = compiled(&patch).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -177,6 +178,7 @@ fn of_security_modules_that_the_host_lacks() {
         process("apparmorProfile", json!("unconfined")),
         process("apparmorProfile", json!("")),
         process("selinuxLabel", json!("")),
+        linux("mountLabel", json!("")),
     ] {
         assert_eq!(compiled(&patch).unwrap().to_text(), plain, "{patch}");
     }
@@ -225,16 +227,6 @@ fn of_mounts() {
         (options("bind", json!(["ro"])), "mounts[0].options", "needs the option bind"),
         (options("none", json!([])), "mounts[0].options", "needs the option bind"),
         (options("bind", json!(["bind", "size=1"])), "mounts[0].options", data),
-        (
-            options("", json!(["rbind", "idmap"])),
-            "mounts[0].options[1]",
-            "not supported by this version",
-        ),
-        (
-            options("", json!(["rbind", "ridmap"])),
-            "mounts[0].options[1]",
-            "not supported by this version",
-        ),
         (options("cgroup", json!(["nsdelegate"])), "mounts[0].options", "filesystem-specific"),
         (options("cgroup2", json!(["favordynmods"])), "mounts[0].options", "filesystem-specific"),
         (options("proc", json!(["tmpcopyup"])), "mounts[0].options", "tmpfs only"),
@@ -250,26 +242,20 @@ fn of_mounts() {
             "4095 bytes",
         ),
         (options("tm\0pfs", json!([])), "mounts[0].type", "NUL"),
-        (
-            mount(
-                json!({"destination": "/x", "type": "tmpfs", "uidMappings": [{"hostID": 1, "size": 1}]}),
-            ),
-            "mounts[0].uidMappings",
-            "not supported by this version",
-        ),
-        (
-            mount(
-                json!({"destination": "/x", "type": "tmpfs", "gidMappings": [{"hostID": 1, "size": 1}]}),
-            ),
-            "mounts[0].gidMappings",
-            "not supported by this version",
-        ),
     ]);
 }
 
 #[test]
 fn of_namespaces_and_the_root() {
     let namespaces = |list: Value| linux("namespaces", list);
+    let map = |size: u32| json!([{"containerID": 0, "hostID": 1, "size": size}]);
+    let mapped = |patch: Value| {
+        let namespaces = json!([{"type": "mount"}, {"type": "user"}]);
+        let mut linux =
+            json!({"namespaces": namespaces, "uidMappings": map(9), "gidMappings": map(9)});
+        super::merge(&mut linux, &patch);
+        json!({"linux": linux})
+    };
     let joined = |kind: &str, path: &str| {
         linux("namespaces", json!([{"type": "mount"}, {"type": kind, "path": path}]))
     };
@@ -282,7 +268,7 @@ fn of_namespaces_and_the_root() {
             "linux.namespaces[1].type",
             "second mount namespace",
         ),
-        (joined("user", ""), "linux.namespaces[1].type", "not supported by this version"),
+        (joined("user", ""), "linux.uidMappings", "no namespace path or mappings"),
         (joined("network", "ns/net"), "linux.namespaces[1].path", "not absolute"),
         (joined("network", "/a\0b"), "linux.namespaces[1].path", "NUL"),
         (
@@ -305,27 +291,17 @@ fn of_namespaces_and_the_root() {
         (linux("maskedPaths", json!(["/.."])), "linux.maskedPaths[0]", "root of the container"),
         (linux("readonlyPaths", json!([""])), "linux.readonlyPaths[0]", "not absolute"),
         (linux("readonlyPaths", json!(["/a\0"])), "linux.readonlyPaths[0]", "NUL"),
+        (linux("uidMappings", map(1)), "linux.uidMappings", "isn't enabled"),
+        (linux("gidMappings", map(1)), "linux.gidMappings", "isn't enabled"),
+        (mapped(json!({"uidMappings": map(0)})), "linux.uidMappings[0].size", "is 0"),
+        (mapped(json!({"gidMappings": null})), "linux.gidMappings", "maps of users and of groups"),
+        (mapped(json!({"uidMappings": null})), "linux.uidMappings", "maps of users and of groups"),
         (
-            linux("uidMappings", json!([{"hostID": 1, "size": 1}])),
-            "linux.uidMappings",
-            "not supported by this version",
+            mapped(json!({"namespaces": [{"type": "user"}, {"type": "mount", "path": "/m"}]})),
+            "linux.namespaces[1].path",
+            "no rights over a mount namespace",
         ),
-        (
-            linux("gidMappings", json!([{"hostID": 1, "size": 1}])),
-            "linux.gidMappings",
-            "not supported by this version",
-        ),
-        (
-            linux("netDevices", json!({"eth0": {"name": "eth1"}})),
-            "linux.netDevices",
-            "not supported by this version",
-        ),
-        (
-            linux("intelRdt", json!({"enableCMT": true})),
-            "linux.intelRdt",
-            "not supported by this version",
-        ),
-        (linux("mountLabel", json!("l")), "linux.mountLabel", "not supported by this version"),
+        (linux("mountLabel", json!("a\"b")), "linux.mountLabel", "quote"),
         (
             linux("personality", json!({"domain": "BSD"})),
             "linux.personality.domain",
@@ -474,14 +450,38 @@ fn of_seccomp() {
         ),
         (
             profile(json!({"syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]})),
-            "linux.seccomp.syscalls[0].action",
-            "not built",
+            "linux.seccomp.listenerPath",
+            "seccomp listenerPath is not set",
+        ),
+        (
+            profile(json!({"syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]})),
+            "linux.seccomp.syscalls[0].names[0]",
+            "SCMP_ACT_NOTIFY cannot be used for the write syscall",
+        ),
+        (
+            profile(json!({"defaultAction": "SCMP_ACT_NOTIFY"})),
+            "linux.seccomp.defaultAction",
+            "SCMP_ACT_NOTIFY cannot be used as default action",
+        ),
+        (
+            profile(json!({"listenerMetadata": "m"})),
+            "linux.seccomp.listenerMetadata",
+            "without listenerPath",
         ),
         (profile(deny("execve")), "linux.seccomp", "execve"),
         (profile(deny("write")), "linux.seccomp", "write"),
         (profile(deny("setgroups")), "linux.seccomp", "setgroups"),
         (profile(deny("capset")), "linux.seccomp", "capset"),
     ]);
+    // The agent cannot be told a pid that there is not yet.
+    let notify = json!([{"names": ["setgroups"], "action": "SCMP_ACT_NOTIFY"}]);
+    let mut patch = profile(json!({"listenerPath": "/agent", "syscalls": notify}));
+    assert!(plan(&patched(&patch)).is_ok());
+    let namespaces = json!([{"type": "mount"}, {"type": "pid", "path": "/p"}]);
+    super::merge(&mut patch, &linux("namespaces", namespaces));
+    check(vec![(patch.clone(), "linux.seccomp", "setgroups(2)")]);
+    super::merge(&mut patch, &json!({"process": {"noNewPrivileges": true}}));
+    assert!(plan(&patched(&patch)).is_ok());
     // With noNewPrivileges the filter comes last, and may deny what is over by then.
     let mut patch = profile(deny("setgroups"));
     super::merge(&mut patch, &json!({"process": {"noNewPrivileges": true}}));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::broken::{check, linux, process};
+use super::broken::{check, linux, mount, process};
 
 #[test]
 fn of_the_scheduler() {
@@ -151,5 +151,87 @@ fn of_time_namespaces() {
             "linux.timeOffsets.monotonic.nanosecs",
             "invalid value",
         ),
+    ]);
+}
+
+#[test]
+fn of_id_mapped_mounts() {
+    let range = |inside: u32, outside: u32, size: u32| json!([{"containerID": inside, "hostID": outside, "size": size}]);
+    let options =
+        |options: Value| mount(json!({"destination": "/x", "source": "/y", "options": options}));
+    let maps = |uids: Value, gids: Value, options: Value| {
+        mount(json!({"destination": "/x", "type": "tmpfs", "source": "/y", "options": options,
+            "uidMappings": uids, "gidMappings": gids}))
+    };
+    let one = || range(0, 1000, 1);
+    check(vec![
+        (options(json!(["rbind", "idmap"])), "mounts[0].options[1]", "there is neither"),
+        (options(json!(["rbind", "ridmap"])), "mounts[0].options[1]", "there is neither"),
+        (maps(one(), json!([]), json!(["bind"])), "mounts[0].gidMappings", "missing beside"),
+        (maps(json!([]), one(), json!(["bind"])), "mounts[0].uidMappings", "missing beside"),
+        (maps(range(0, 1, 0), one(), json!([])), "mounts[0].uidMappings[0].size", "is 0"),
+        (
+            maps(one(), range(1, u32::MAX, 2), json!([])),
+            "mounts[0].gidMappings[0].hostID",
+            "beyond the last id",
+        ),
+        (maps(one(), one(), json!(["remount", "ro"])), "mounts[0].options", "cannot map ids"),
+        (
+            maps(one(), one(), json!([format!("lowerdir={}", "/l".repeat(200))])),
+            "mounts[0].options",
+            "255 bytes",
+        ),
+    ]);
+}
+
+#[test]
+fn of_network_devices() {
+    let devices = |devices: Value| {
+        json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "network"}],
+            "netDevices": devices}})
+    };
+    let no_name = "no name of a network device";
+    check(vec![
+        (linux("netDevices", json!({"eth0": {}})), "linux.netDevices", "private NET namespace"),
+        (devices(json!({"": {}})), "linux.netDevices[\"\"]", no_name),
+        (devices(json!({"a/b": {}})), "linux.netDevices[\"a/b\"]", no_name),
+        (devices(json!({"eth%d": {}})), "linux.netDevices[\"eth%d\"]", no_name),
+        (
+            devices(json!({"0123456789abcdef": {}})),
+            "linux.netDevices[\"0123456789abcdef\"]",
+            "15 bytes",
+        ),
+        (devices(json!({"a": {"name": "x y"}})), "linux.netDevices[\"a\"].name", no_name),
+        (devices(json!({"a": {"name": "%d%d"}})), "linux.netDevices[\"a\"].name", no_name),
+        (devices(json!({"a": {"name": ".."}})), "linux.netDevices[\"a\"].name", no_name),
+        (
+            devices(json!({"a": {"name": "c"}, "b": {"name": "c"}})),
+            "linux.netDevices[\"b\"]",
+            "a second device",
+        ),
+        (
+            devices(json!({"a": {}, "b": {"name": "a"}})),
+            "linux.netDevices[\"b\"]",
+            "a second device",
+        ),
+    ]);
+}
+
+#[test]
+fn of_the_resource_director() {
+    let rdt = |value: Value| linux("intelRdt", value);
+    let no_name = "not the name of a group";
+    check(vec![
+        (rdt(json!({"closID": ".."})), "linux.intelRdt.closID", no_name),
+        (rdt(json!({"closID": "a/b"})), "linux.intelRdt.closID", no_name),
+        (rdt(json!({"closID": "/a"})), "linux.intelRdt.closID", no_name),
+        (rdt(json!({"memBwSchema": "L3:0=1"})), "linux.intelRdt.memBwSchema", "begin with MB:"),
+        (
+            rdt(json!({"memBwSchema": "MB:0=1\nL3:0=1"})),
+            "linux.intelRdt.memBwSchema",
+            "not one line",
+        ),
+        (rdt(json!({"schemata": ["L3:0=1", ""]})), "linux.intelRdt.schemata[1]", "not one line"),
+        (rdt(json!({"schemata": "L3:0=1"})), "linux.intelRdt.schemata", "invalid type"),
     ]);
 }

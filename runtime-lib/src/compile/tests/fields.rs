@@ -5,11 +5,27 @@ use serde_json::{Value, json};
 
 use super::{Request, merge, plan_for, request};
 
+/// A filter that uses every field of one.
+fn seccomp() -> Value {
+    json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 2,
+                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+                "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+                "listenerPath": "/agent", "listenerMetadata": "m",
+                "syscalls": [
+                    {"names": ["execve", "write", "read", "exit_group", "chdir", "getcwd", "prctl",
+                        "setgroups", "setresgid", "setresuid", "capset", "newfstatat", "faccessat2", "memfd_create", "getpid", "setsid", "ioctl",
+                        "fork", "close_range", "pidfd_open", "poll", "pidfd_send_signal", "waitid", "pread64",
+                        "lseek", "pipe2", "clone", "dup3", "ppoll", "wait4", "kill", "close"], "action": "SCMP_ACT_ALLOW"},
+                    {"names": ["rmdir"], "action": "SCMP_ACT_NOTIFY"},
+                    {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 3,
+                        "args": [{"index": 1, "value": 3, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ"}]}]})
+}
+
 /// Every field of runtime-spec 1.3 for Linux that Orlop acts on.
 fn everything() -> Value {
     let hook = |name: &str| json!([{"path": format!("/{name}"), "args": [name], "env": ["A=1"], "timeout": 2}]);
     let rate = json!([{"major": 8, "minor": 1, "rate": 1000}]);
-    json!({
+    let mut all = json!({
         "ociVersion": "1.3.0",
         "root": {"path": "rootfs", "readonly": true},
         "hostname": "h",
@@ -18,7 +34,10 @@ fn everything() -> Value {
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "hidepid=2"]},
             {"destination": "/tmp", "type": "tmpfs", "source": "t", "options": ["tmpcopyup", "size=1k"]},
-            {"destination": "/srv", "source": "/srv", "options": ["rbind", "ro", "rslave", "rnosuid"]}
+            {"destination": "/srv", "source": "/srv", "options": ["rbind", "ro", "rslave", "rnosuid"]},
+            {"destination": "/map", "source": "/srv", "options": ["rbind", "ridmap"],
+                "uidMappings": [{"containerID": 1, "hostID": 2, "size": 3}],
+                "gidMappings": [{"containerID": 4, "hostID": 5, "size": 6}]}
         ],
         "process": {
             "terminal": true,
@@ -42,22 +61,14 @@ fn everything() -> Value {
             "namespaces": [{"type": "mount"}, {"type": "pid", "path": "/p"}, {"type": "ipc"},
                 {"type": "uts"}, {"type": "network", "path": "/n"}, {"type": "cgroup"}, {"type": "time"}],
             "timeOffsets": {"monotonic": {"secs": 1, "nanosecs": 2}, "boottime": {"secs": -3, "nanosecs": 4}},
+            "netDevices": {"eth0": {"name": "e"}, "eth1": {}},
             "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
             "sysctl": {"net.a": "1", "kernel.sem": "1"},
             "devices": [{"path": "/dev/x", "type": "c", "major": 7, "minor": 8, "fileMode": 0o600, "uid": 1, "gid": 2}],
-            "rootfsPropagation": "slave",
+            "rootfsPropagation": "slave", "mountLabel": "l",
             "maskedPaths": ["/m"], "readonlyPaths": ["/r"],
             "personality": {"domain": "LINUX32"},
-            "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 2,
-                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
-                "flags": ["SECCOMP_FILTER_FLAG_LOG"],
-                "syscalls": [
-                    {"names": ["execve", "write", "read", "exit_group", "chdir", "getcwd", "prctl",
-                        "setgroups", "setresgid", "setresuid", "capset", "newfstatat", "faccessat2", "memfd_create", "getpid", "setsid", "ioctl",
-                        "fork", "close_range", "pidfd_open", "poll", "pidfd_send_signal", "waitid", "pread64",
-                        "lseek", "pipe2", "clone", "dup3", "ppoll", "wait4", "kill", "close"], "action": "SCMP_ACT_ALLOW"},
-                    {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 3,
-                        "args": [{"index": 1, "value": 3, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ"}]}]},
+            "seccomp": seccomp(),
             "resources": {
                 "devices": [{"allow": true, "type": "c", "major": 9, "minor": 1, "access": "rw"},
                     {"allow": true, "type": "b", "major": 9, "access": "rw"},
@@ -74,7 +85,10 @@ fn everything() -> Value {
                 "unified": {"memory.high": "100000"}
             }
         }
-    })
+    });
+    all["linux"]["intelRdt"] = json!({"closID": "c", "l3CacheSchema": "L3:0=f",
+        "memBwSchema": "MB:0=5", "schemata": ["L2:0=1"], "enableMonitoring": true});
+    all
 }
 
 /// Leaves whose change shows elsewhere, or nowhere, each with its reason.
@@ -86,6 +100,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("linux.namespaces[3]", "domainname"),
     ("linux.namespaces[3]", "hostname"),
     ("linux.namespaces[4]", "linux.sysctl[\"net.a\"]"),
+    ("linux.namespaces[4]", "linux.netDevices"),
     ("linux.namespaces[6]", "linux.timeOffsets"),
     // The sets of capabilities limit each other.
     ("process.capabilities.permitted", "process.capabilities.effective"),
@@ -94,6 +109,9 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("mounts[0].type", "mounts[0].destination"),
     ("mounts[1].type", "mounts[1].options"),
     ("mounts[2].options", "mounts[2].type"),
+    ("mounts[3].options", "mounts[3].type"),
+    ("mounts[3].uidMappings", "mounts[3].gidMappings"),
+    ("mounts[3].gidMappings", "mounts[3].uidMappings"),
     ("linux.resources.memory.limit", "linux.resources.memory.swap"),
     ("process.rlimits[0].hard", "process.rlimits[0].soft"),
     // The native architecture is in every filter.
@@ -122,7 +140,10 @@ fn places(value: &Value, (path, pointer): &Place, out: &mut Vec<Place>) {
             for (key, value) in map {
                 let name = match path.as_str() {
                     "" => key.clone(),
-                    "linux.sysctl" | "linux.resources.unified" | "linux.resources.rdma" => {
+                    "linux.sysctl"
+                    | "linux.netDevices"
+                    | "linux.resources.unified"
+                    | "linux.resources.rdma" => {
                         format!("{path}[{key:?}]")
                     }
                     _ => format!("{path}.{key}"),
@@ -212,13 +233,9 @@ fn fields_without_effect_are_refused_or_warned_of() {
         ("process.user.username", json!("u")),
         ("linux.uidMappings", map.clone()),
         ("linux.gidMappings", map.clone()),
-        ("linux.netDevices", json!({"eth0": {}})),
-        ("linux.intelRdt", json!({"closID": "c"})),
-        ("linux.intelRdt", json!({"enableMonitoring": true})),
-        ("linux.mountLabel", json!("l")),
+        ("linux.intelRdt.enableCMT", json!(true)),
+        ("linux.intelRdt.enableMBM", json!(true)),
         ("linux.personality.flags", json!(["F"])),
-        ("linux.seccomp.listenerPath", json!("/s")),
-        ("linux.seccomp.listenerMetadata", json!("m")),
         ("linux.resources.memory.kernel", json!(1)),
         ("linux.resources.memory.kernelTCP", json!(1)),
         ("linux.resources.memory.swappiness", json!(1)),

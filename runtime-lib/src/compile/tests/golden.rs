@@ -54,6 +54,25 @@ fn namespaces_new_and_joined() {
 }
 
 #[test]
+fn user_namespaces_new_and_joined() {
+    let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 10},
+        {"containerID": 10, "hostID": 7, "size": 1}]);
+    let linux = json!({
+        "uidMappings": maps, "gidMappings": maps,
+        "namespaces": [{"type": "mount"}, {"type": "user"}, {"type": "pid"}, {"type": "ipc"},
+            {"type": "network", "path": "/run/netns/a"}]
+    });
+    let process = json!({"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}],
+        "oomScoreAdj": 3, "user": {"uid": 1, "gid": 10}});
+    let mounts =
+        json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "noexec"]}]);
+    let mut new = json!({"linux": linux, "process": process, "mounts": mounts});
+    of_patch("user_namespace", &new);
+    new["linux"]["namespaces"][1]["path"] = json!("/proc/7/ns/user");
+    of_patch("user_namespace_joined", &new);
+}
+
+#[test]
 fn root_read_only_and_shared() {
     of_patch(
         "root",
@@ -87,6 +106,24 @@ fn mounts_of_every_kind() {
             {"destination": "/clear", "type": "bind", "source": "/srv", "options": ["bind", "rw"]},
             {"destination": "/sys", "options": ["remount", "rw", "nosuid"]}
         ]}),
+    );
+}
+
+/// One user namespace for the mounts with equal maps.
+#[test]
+fn id_mapped_mounts() {
+    let map = |outside: u32| json!([{"containerID": 0, "hostID": outside, "size": 10}]);
+    let mount = |destination: &str, options: Value, outside: u32| {
+        json!({"destination": destination, "type": "tmpfs", "source": "/srv", "options": options,
+            "uidMappings": map(outside), "gidMappings": map(outside)})
+    };
+    of_patch(
+        "idmap",
+        &json!({"mounts": [
+            mount("/a", json!(["bind", "idmap", "ro"]), 1000),
+            mount("/b", json!(["rbind", "ridmap", "rslave"]), 1000),
+            mount("/c", json!(["rbind"]), 2000),
+            mount("/d", json!(["mode=700"]), 1000)]}),
     );
 }
 
@@ -179,6 +216,30 @@ fn scheduling() {
     of_patch("deadline", &patch(deadline));
 }
 
+/// Before the hooks of the runtime, which may look at them.
+#[test]
+fn network_devices() {
+    of_patch(
+        "net-devices",
+        &json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "network"}],
+            "netDevices": {"eth1": {}, "eth0": {"name": "net%d"}}},
+            "hooks": {"prestart": [{"path": "/hook"}]}}),
+    );
+}
+
+/// Of two lines for the memory bandwidth, that of `memBwSchema` counts.
+#[test]
+fn resource_director() {
+    let patch = |rdt: Value| json!({"linux": {"intelRdt": rdt}});
+    of_patch(
+        "rdt",
+        &patch(json!({"l3CacheSchema": "L3:0=f;1=f0\nMB:0=9", "memBwSchema": "MB:0=20",
+        "schemata": ["L2:0=1"], "enableMonitoring": true, "enableCMT": true})),
+    );
+    of_patch("rdt-named", &patch(json!({"closID": "gold"})));
+    of_patch("rdt-root", &patch(json!({"closID": "/", "enableMonitoring": true})));
+}
+
 #[test]
 fn time_namespace() {
     let patch = |offsets: Value| json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "time"}], "timeOffsets": offsets}});
@@ -211,6 +272,26 @@ fn seccomp() {
     of_patch("seccomp-nnp-hooks", &patch(true, json!([{"path": "/hook"}])));
 }
 
+/// The agent before anything can hang on it, and with the pid that stays: in a pid namespace of the
+/// container's own, in a joined one, in a joined one where the agent is asked for clone(2) itself.
+#[test]
+fn seccomp_agents() {
+    let patch = |pid: Value, name: &str| {
+        json!({"process": {"noNewPrivileges": true}, "hooks": {"startContainer": [{"path": "/hook"}]},
+            "linux": {"namespaces": [{"type": "mount"}, pid],
+            "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "flags": [],
+            "listenerPath": "agent.sock", "listenerMetadata": "a b",
+            "syscalls": [{"names": [name], "action": "SCMP_ACT_NOTIFY"}]}}})
+    };
+    of_patch("agent", &patch(json!({"type": "pid"}), "mkdir"));
+    let mut joined = patch(json!({"type": "pid", "path": "/p"}), "mkdir");
+    joined["hooks"] = json!({});
+    of_patch("agent-joined", &joined);
+    let mut joined = patch(json!({"type": "pid", "path": "/p"}), "clone");
+    joined["hooks"] = json!({});
+    of_patch("agent-joined-late", &joined);
+}
+
 /// The handle before the namespaces, the profile after the hooks of the host.
 #[test]
 fn security_modules() {
@@ -219,7 +300,13 @@ fn security_modules() {
         &json!({"process": {"apparmorProfile": "docker-default", "noNewPrivileges": true,
                 "selinuxLabel": "system_u:system_r:container_t:s0:c1,c2"},
             "hooks": {"createContainer": [{"path": "/hook"}], "startContainer": [{"path": "/in"}]},
-            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}]}}),
+            "mounts": [{"destination": "/proc", "type": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "options": ["mode=755"]},
+                {"destination": "/dev/mqueue", "type": "mqueue"},
+                {"destination": "/own", "type": "tmpfs", "options": ["context=\"a:b:c:s0:c1,c2\""]},
+                {"destination": "/bind", "source": "/srv", "options": ["bind"]}],
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}],
+                "mountLabel": "system_u:object_r:container_file_t:s0:c1,c2"}}),
     );
 }
 

@@ -35,6 +35,9 @@ fn facts() -> HostFacts {
         own_cgroup: "/user.slice/session".to_owned(),
         manager_cgroup: String::new(),
         kcore: true,
+        unprivileged: false,
+        in_user_namespace: false,
+        setgroups_denied: false,
         apparmor: true,
         selinux: true,
     }
