@@ -510,3 +510,34 @@ fn nothing_is_made_on_the_host_when_dev_is_a_link() {
     assert_eq!(names, ["ptmx"], "the host's directory is as it was");
     assert_eq!(std::fs::read_to_string(outside.join("ptmx")).unwrap(), "mine");
 }
+
+/// On a host whose mounts are shared, as systemd makes them.
+#[test]
+fn root_mount_has_the_propagation_that_is_asked_for() {
+    let Some(t) = Test::begin() else { return };
+    for (kind, want, never) in [
+        (None, "master:", "shared:"),
+        (Some("slave"), "master:", "shared:"),
+        (Some("rslave"), "master:", "shared:"),
+        (Some("shared"), "shared:", "unbindable"),
+        (Some("rshared"), "shared:", "unbindable"),
+        (Some("private"), " - ", ":"),
+        (Some("rprivate"), " - ", ":"),
+        (Some("unbindable"), "unbindable", ":"),
+        (Some("runbindable"), "unbindable", ":"),
+    ] {
+        let mut bundle = t.bundle();
+        if let Some(kind) = kind {
+            bundle = bundle.set("/linux/rootfsPropagation", json!(kind));
+        }
+        let bundle = bundle.args(&["/bin/cat", "/proc/self/mountinfo"]);
+        bundle.write();
+        let script = "mount --make-rshared /; exec \"$@\"";
+        let run =
+            orlop_conformance::Run::new("unshare", t.dir()).args(["-m", "sh", "-c", script, "sh"]);
+        let run = run.arg(t.runtime()).arg("--root").arg(t.root()).args(["run", "--bundle"]);
+        let done = run.arg(&bundle.dir).arg(&bundle.id).done().ok();
+        let fields = mount_at(&mounts(&done.stdout), "/").propagation.join(" ") + " - ";
+        assert!(fields.contains(want) && !fields.contains(never), "{kind:?}: {fields}");
+    }
+}

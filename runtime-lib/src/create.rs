@@ -375,6 +375,7 @@ fn out_of_memory(cgroup: &Cgroup, error: Error) -> Error {
     }
     Error::new(ErrorKind::Init, "container init was OOM-killed (memory limit too low?)")
         .at("linux.resources.memory.limit")
+        .hint(error.to_string())
 }
 
 /// Records the intent, then makes the cgroup, unless systemd will. One that is in use is refused
@@ -421,7 +422,7 @@ fn finish(
 }
 
 /// What is recorded before the first effect.
-fn intent(plan: &Plan) -> Record {
+pub(crate) fn intent(plan: &Plan) -> Record {
     Record {
         id: plan.id.clone(),
         bundle: plan.bundle.clone(),

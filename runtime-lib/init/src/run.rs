@@ -13,7 +13,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use crate::ops;
 use crate::progress::{At, Fail, Progress};
 use crate::sys;
-use crate::wire::Str;
+use orlop_init::wire::Str;
 
 /// Exit status of an init that failed; the shared page says why.
 const EXIT_FAILED: i32 = 255;

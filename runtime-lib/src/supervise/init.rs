@@ -262,6 +262,16 @@ impl Init {
         }
     }
 
+    /// What went wrong in an init that is about to end, if it is.
+    pub(crate) fn failure_soon(&self, plan: &Plan) -> Option<Error> {
+        /// A process that was killed takes its time only to give its memory back.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let mut events = [PollFd::new(&self.process().pidfd, PollFlags::IN)];
+        // Where that fails, the next message that does not come tells.
+        let ended = crate::host::poll(&mut events, Some(PATIENCE)).unwrap_or(false);
+        ended.then(|| self.failure(plan))
+    }
+
     /// What went wrong in an init that has closed its socket, or ended; it is to be destroyed then.
     fn failure(&self, plan: &Plan) -> Error {
         // Not reaped yet: its number is that of its successor's process group.
@@ -460,7 +470,7 @@ fn spawn_error(error: SpawnError, plan: &Plan) -> Error {
 }
 
 /// The plan in its wire form.
-fn encode(header: &Header<Bytes>, plan: &Plan) -> Result<Vec<u8>> {
+pub(crate) fn encode(header: &Header<Bytes>, plan: &Plan) -> Result<Vec<u8>> {
     let failed = |_| Error::bug("the plan cannot be encoded");
     let mut bytes = postcard::to_extend(header, Vec::with_capacity(16 * 1024)).map_err(failed)?;
     for step in &plan.child {

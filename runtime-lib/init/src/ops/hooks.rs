@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use crate::progress::{At, Fail};
 use crate::run::Init;
 use crate::sys;
-use crate::wire::Str;
+use orlop_init::wire::Str;
 
 /// As much of each of a hook's outputs as an error quotes, in bytes.
 const QUOTED: usize = 1000;

@@ -11,7 +11,7 @@ use super::paths::{self, Path};
 use crate::progress::{At, Fail};
 use crate::run::Init;
 use crate::sys;
-use crate::wire::Str;
+use orlop_init::wire::Str;
 
 /// As much of `/etc/passwd` as is looked at: it is the image's file, and may be endless.
 const PASSWD_MAX: usize = 16 << 20;
