@@ -268,7 +268,16 @@ fn the_runtime_directory_becomes_the_root_of_all_but_root() {
 }
 
 #[test]
-fn commands_that_need_no_cgroup_driver_take_the_option_too() {
+fn explain_shows_the_unit_that_systemd_would_make() {
+    let scratch = Scratch::new("explain-systemd");
+    let bundle = scratch.path("");
+    succeeds(&["spec", "--bundle", &bundle]);
+    let plan = succeeds(&["--systemd-cgroup", "explain", "--bundle", &bundle, "a+b"]);
+    assert!(plan.contains("/system.slice/orlop-a\\\\x2bb.scope"), "{plan}");
+    assert!(plan.contains("Delegate = true"), "{plan}");
+    // A user's systemd is found by the environment, which is empty here.
+    let by_user = ["--systemd-cgroup", "--rootless=true", "explain", "--bundle", &bundle];
+    fails(&by_user, 1, "could not detect DBUS_SESSION_BUS_ADDRESS");
     succeeds(&["--systemd-cgroup", "features"]);
 }
 
