@@ -46,6 +46,8 @@ pub(crate) struct Context<'a> {
     pub(crate) root_given: bool,
     /// Whether systemd is to manage the cgroups.
     pub(crate) systemd_cgroup: bool,
+    /// Whether rights over cgroups may be missing; `None` where it depends on who calls.
+    pub(crate) rootless: Option<bool>,
     /// The log.
     pub(crate) log: &'a Log,
 }
@@ -57,7 +59,7 @@ impl<'a> Context<'a> {
         global: &Parsed,
         log: &'a Log,
     ) -> Result<Self, Failure> {
-        check_rootless(global.value("rootless"))?;
+        let rootless = rootless(global.value("rootless"))?;
         let root = match global.value("root") {
             Some(root) => given_root(root)?,
             None => default_root()?,
@@ -70,6 +72,7 @@ impl<'a> Context<'a> {
             root,
             root_given: global.value("root").is_some(),
             systemd_cgroup: global.is_on("systemd-cgroup"),
+            rootless,
             log,
         })
     }
@@ -101,14 +104,12 @@ fn shown(path: Option<&OsStr>) -> String {
     path.unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The option is only checked: whether rights over cgroups may be missing follows from who calls.
-fn check_rootless(value: Option<&OsStr>) -> Result<(), Failure> {
-    match value {
-        Some(value) if !value.is_empty() && value != "auto" && boolean(value).is_none() => {
-            Err(Failure::new(format!("strconv.ParseBool: parsing {value:?}: invalid syntax")))
-        }
-        _ => Ok(()),
-    }
+fn rootless(value: Option<&OsStr>) -> Result<Option<bool>, Failure> {
+    let Some(value) = value.filter(|value| !value.is_empty() && *value != "auto") else {
+        return Ok(None);
+    };
+    let invalid = || Failure::new(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));
+    boolean(value).map(Some).ok_or_else(invalid)
 }
 
 fn given_root(root: &OsStr) -> Result<PathBuf, Failure> {
@@ -188,11 +189,12 @@ mod tests {
 
     #[test]
     fn rootless_is_a_boolean_or_auto() {
-        for good in ["", "auto", "true", "0"] {
-            assert!(check_rootless(Some(OsStr::new(good))).is_ok(), "{good}");
+        for (text, value) in [("", None), ("auto", None), ("true", Some(true)), ("0", Some(false))]
+        {
+            assert_eq!(rootless(Some(OsStr::new(text))).unwrap(), value, "{text}");
         }
         assert_eq!(
-            check_rootless(Some(OsStr::new("X"))).unwrap_err().message,
+            rootless(Some(OsStr::new("X"))).unwrap_err().message,
             "strconv.ParseBool: parsing \"X\": invalid syntax"
         );
     }

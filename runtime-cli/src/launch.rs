@@ -86,6 +86,9 @@ impl Launch {
             .no_new_keyring(parsed.is_on("no-new-keyring"))
             .keep_failed(parsed.is_on("keep"))
             .notify_directory(notify::is_wanted());
+        if let Some(yes) = context.rootless {
+            builder = builder.rootless(yes);
+        }
         if hooks {
             builder = builder.hook_environment(environment());
         }

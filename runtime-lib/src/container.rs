@@ -228,7 +228,7 @@ impl Container {
         if !self.is_alive()? {
             return Ok(Status::Stopped);
         }
-        if Cgroup::open(&self.record.cgroup)?.is_some_and(|cgroup| {
+        if self.open_cgroup()?.is_some_and(|cgroup| {
             // A cgroup that is being removed cannot be read: it is not frozen then.
             cgroup.is_frozen().unwrap_or(false)
         }) {
@@ -333,7 +333,7 @@ impl Container {
     pub fn kill(&self, signal: i32) -> Result<()> {
         let alive = self.is_alive()?;
         if signal == libc::SIGKILL && !self.record.own_pid_namespace {
-            let cgroup = Cgroup::open(&self.record.cgroup)?;
+            let cgroup = self.open_cgroup()?;
             if let Some(cgroup) = cgroup
                 && cgroup.is_populated()?
             {
@@ -357,7 +357,7 @@ impl Container {
             Err(errno) => return Err(Error::sys("cannot signal the init", errno)),
         }
         if signal == libc::SIGKILL
-            && let Some(cgroup) = Cgroup::open(&self.record.cgroup)?
+            && let Some(cgroup) = self.open_cgroup()?
             && cgroup.is_frozen().unwrap_or(false)
         {
             cgroup.thaw()?;
@@ -420,7 +420,7 @@ impl Container {
         }
         let cgroup = match self.cgroup.take() {
             Some(cgroup) => Some(cgroup),
-            None => Cgroup::open(&self.record.cgroup)?,
+            None => self.open_cgroup()?,
         };
         // A later cgroup of the same path is another container's.
         let recorded = self.record.cgroup_number;
@@ -471,7 +471,7 @@ impl Container {
             record: creation.record,
             hook_environment: creation.hook_environment,
             warnings: creation.warnings,
-            cgroup: Some(creation.cgroup),
+            cgroup: creation.cgroup,
             pidfd: Some(creation.pidfd),
             ended: None,
         }

@@ -12,7 +12,7 @@ use crate::compile::{HostFacts, Request, compile};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::host;
-use crate::plan::Plan;
+use crate::plan::{CgroupNeed, Plan};
 use crate::state::{DEFAULT_ROOT, Record, StateDirectory};
 use crate::streams::{Stdio, Streams};
 use crate::supervise::{Init, Late, Launch, Target, execute};
@@ -32,6 +32,7 @@ pub struct Builder {
     no_new_keyring: bool,
     init_file: Option<PathBuf>,
     keep: bool,
+    rootless: Option<bool>,
 }
 
 /// What a successful creation leaves to the handle.
@@ -39,7 +40,7 @@ pub struct Builder {
 pub(crate) struct Creation {
     pub(crate) record: Record,
     pub(crate) pidfd: OwnedFd,
-    pub(crate) cgroup: Cgroup,
+    pub(crate) cgroup: Option<Cgroup>,
     pub(crate) hook_environment: Vec<String>,
     pub(crate) warnings: Vec<(Field, String)>,
 }
@@ -68,6 +69,7 @@ impl Builder {
             no_new_keyring: false,
             init_file: None,
             keep: false,
+            rootless: None,
         }
     }
 
@@ -147,6 +149,15 @@ impl Builder {
         self
     }
 
+    /// Whether missing rights over cgroups are tolerated: a container that names neither a cgroup nor
+    /// a limit then runs in the caller's. Unless set, that is where the caller is not root, or is
+    /// root of a user namespace.
+    #[must_use]
+    pub fn rootless(mut self, yes: bool) -> Self {
+        self.rootless = Some(yes);
+        self
+    }
+
     /// What creating would do, without doing it; a terminal's console socket may be missing.
     ///
     /// # Errors
@@ -174,6 +185,7 @@ impl Builder {
             console_socket,
             joins: false,
             joins_pid: false,
+            rootless: self.rootless,
         })
     }
 
@@ -215,7 +227,7 @@ impl Builder {
         let hierarchy = Hierarchy::open()?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
         let mut record = intent(&plan);
-        let cgroup = match claim_cgroup(&plan, hierarchy, &directory, &record) {
+        let cgroup = match claim_cgroup(&plan, hierarchy, &directory, &mut record) {
             Ok(cgroup) => cgroup,
             Err(error) => {
                 // The cgroup may be somebody else's: only the directory is ours.
@@ -225,8 +237,14 @@ impl Builder {
         };
         record.resources = crate::update::saved(&self.bundle.spec);
         let join = Join::of(&self.bundle.spec, &plan, &request).map(Box::new);
-        let attempt =
-            self.attempt(&plan, &cgroup, &directory, (&mut record, join), &streams, release);
+        let attempt = self.attempt(
+            &plan,
+            cgroup.as_ref(),
+            &directory,
+            (&mut record, join),
+            &streams,
+            release,
+        );
         match attempt {
             Ok(pidfd) => {
                 let creation = Creation {
@@ -262,7 +280,7 @@ impl Builder {
     fn attempt(
         &self,
         plan: &Plan,
-        cgroup: &Cgroup,
+        cgroup: Option<&Cgroup>,
         directory: &StateDirectory,
         (record, join): (&mut Record, Option<Box<Join>>),
         streams: &Streams<'_>,
@@ -279,7 +297,7 @@ impl Builder {
         let console_socket = self.console_socket.as_ref().map(duplicate).transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
-            cgroup: cgroup.as_fd(),
+            cgroup: cgroup.map(AsFd::as_fd),
             progress,
             start,
             streams: streams.replaced(),
@@ -306,8 +324,8 @@ impl Builder {
 }
 
 /// Why an init was killed, where the cgroup tells: in a new one, nobody else can have been meant.
-fn out_of_memory(cgroup: &Cgroup, error: Error) -> Error {
-    if cgroup.oom_kills().unwrap_or(0) == 0 {
+fn out_of_memory(cgroup: Option<&Cgroup>, error: Error) -> Error {
+    if cgroup.and_then(Cgroup::oom_kills).unwrap_or(0) == 0 {
         return error;
     }
     Error::new(ErrorKind::Init, "container init was OOM-killed (memory limit too low?)")
@@ -320,12 +338,33 @@ fn claim_cgroup(
     plan: &Plan,
     hierarchy: Hierarchy,
     directory: &StateDirectory,
-    record: &Record,
-) -> Result<Cgroup> {
+    record: &mut Record,
+) -> Result<Option<Cgroup>> {
     let at_field = |error: Error| error.at(plan.cgroup.field.clone());
     hierarchy.check_unused(&plan.cgroup.op).map_err(at_field)?;
     directory.write_intent(record)?;
-    hierarchy.create(&plan.cgroup.op).map_err(at_field)
+    let error = match hierarchy.create(&plan.cgroup.op) {
+        Ok(cgroup) => return Ok(Some(cgroup)),
+        Err(error) => error,
+    };
+    let forbidden = [libc::EACCES, libc::EPERM, libc::EROFS];
+    let forbidden = error.raw_os_error().is_some_and(|errno| forbidden.contains(&errno));
+    match plan.cgroup_need {
+        CgroupNeed::IfPermitted if forbidden => {
+            // Whoever cleans up shall not look for it.
+            record.cgroup.clear();
+            directory.write_intent(record)?;
+            Ok(None)
+        }
+        CgroupNeed::Asked if forbidden => {
+            let message = format!(
+                "rootless needs no limits + no cgrouppath when no permission is granted for \
+                 cgroups: {error}"
+            );
+            Err(Error::new(ErrorKind::Unsupported, message).at(plan.cgroup.field.clone()))
+        }
+        _ => Err(at_field(error)),
+    }
 }
 
 /// The creator's column, up to a container that is created and recorded, or runs.
@@ -343,7 +382,7 @@ fn finish(
     }
     execute(plan, target)?;
     record.pid = target.init.pid();
-    record.cgroup_number = target.cgroup.number()?;
+    record.cgroup_number = target.cgroup.map_or(Ok(0), Cgroup::number)?;
     let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");
     record.start_time = host::start_time(record.pid)?.ok_or_else(ended)?;
     record.created = host::now();

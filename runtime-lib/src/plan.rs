@@ -117,6 +117,17 @@ pub(crate) enum HostOp {
     RunHook(HookPlan),
 }
 
+/// Whether a container can do without a cgroup of its own, where the caller may not make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CgroupNeed {
+    /// It cannot.
+    Always,
+    /// It could, if config.json did not name one or a limit.
+    Asked,
+    /// It stays in the caller's then.
+    IfPermitted,
+}
+
 /// A hook that runs in the runtime's namespaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub(crate) struct HookPlan {
@@ -157,6 +168,8 @@ pub struct Plan {
     pub(crate) host: Vec<Step<HostOp>>,
     /// Path below the cgroup root, absolute, as `/docker/ID`.
     pub(crate) cgroup: Step<String>,
+    /// Whether the container can do without.
+    pub(crate) cgroup_need: CgroupNeed,
     /// Hooks of later stages, kept with the container's state.
     pub(crate) poststart: Vec<HookPlan>,
     pub(crate) poststop: Vec<HookPlan>,

@@ -189,6 +189,7 @@ mod tests {
             root: "/nowhere".into(),
             root_given: true,
             systemd_cgroup: false,
+            rootless: None,
             log: &log,
         };
         let resources = resources(&context, &parsed).map_err(|failure| failure.message)?;

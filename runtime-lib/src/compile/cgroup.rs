@@ -2,7 +2,7 @@
 
 use super::{Columns, Config, cgroup_path, resources};
 use crate::error::{Error, Result};
-use crate::plan::{HostOp, Step};
+use crate::plan::{CgroupNeed, HostOp, Step};
 
 const PATH: &str = "linux.cgroupsPath";
 
@@ -16,6 +16,20 @@ pub(super) fn path(config: &Config<'_>) -> Result<Step<String>> {
     };
     let (id, own) = (&config.request.id, &config.facts.own_cgroup);
     Ok(Step { op: cgroup_path::cgroup_path(wanted, id, own)?, field: PATH.into() })
+}
+
+/// What a caller may do without who has no rights over cgroups: it is not root, or only of a user
+/// namespace, or has said so.
+pub(super) fn need(config: &Config<'_>, out: &Columns) -> CgroupNeed {
+    let facts = config.facts;
+    let guess = facts.unprivileged || facts.in_user_namespace;
+    if !config.request.rootless.unwrap_or(guess) {
+        return CgroupNeed::Always;
+    }
+    let wanted = config.linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let named = wanted.is_some_and(|path| !path.as_os_str().is_empty());
+    let limited = out.host.iter().any(|step| matches!(step.op, HostOp::CgroupWrite(_)));
+    if named || limited { CgroupNeed::Asked } else { CgroupNeed::IfPermitted }
 }
 
 /// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup

@@ -74,6 +74,8 @@ pub(crate) struct Request {
     pub(crate) joins: bool,
     /// ... and that container has a pid namespace.
     pub(crate) joins_pid: bool,
+    /// Whether missing rights over cgroups are tolerated; `None` where it depends on the caller.
+    pub(crate) rootless: Option<bool>,
 }
 
 /// What the plan depends on, of the host.
@@ -186,11 +188,13 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
     check_id(&request.id)?;
     let config = Config::new(spec, request, facts)?;
     let mut out = Columns::default();
+    check::caller(&config)?;
     check::unbuilt(&config, &mut out)?;
     for section in CHILD.iter().chain(HOST) {
         section(&config, &mut out)?;
     }
     seccomp::check(&out)?;
+    let cgroup_need = cgroup::need(&config, &out);
     Ok(Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -202,6 +206,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         child: out.child,
         host: out.host,
         cgroup: cgroup::path(&config)?,
+        cgroup_need,
         poststart: hooks::poststart(&config)?,
         poststop: hooks::poststop(&config)?,
         annotations: annotations(spec),

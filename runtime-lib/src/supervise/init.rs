@@ -23,8 +23,8 @@ use crate::sys::{Spawn, SpawnError, spawn};
 pub(crate) struct Launch<'a> {
     /// An installed init to execute instead of the embedded one.
     pub(crate) init_file: Option<&'a Path>,
-    /// The cgroup that the init is born into.
-    pub(crate) cgroup: BorrowedFd<'a>,
+    /// The cgroup that the init is born into; `None` for the caller's.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// The file of the shared page.
     pub(crate) progress: File,
     /// The fifo that releases the container; without it, [`Init::start`] does.
@@ -92,7 +92,7 @@ impl Init {
         let child = Spawn {
             namespaces: plan.clone_flags,
             joins: &joins,
-            cgroup: Some(launch.cgroup),
+            cgroup: launch.cgroup,
             image: image.as_fd(),
             args: [c"orlop-init", &number],
             streams: launch.streams,

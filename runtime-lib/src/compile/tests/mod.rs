@@ -25,6 +25,7 @@ fn request() -> Request {
         console_socket: false,
         joins: false,
         joins_pid: false,
+        rootless: None,
     }
 }
 
