@@ -26,7 +26,7 @@ fn build_probe(program: &Path) {
     println!("cargo::rerun-if-env-changed=CC");
     let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
     let mut command = Command::new(compiler);
-    command.args(["-O1", "-static", "-Wall", "-o"]).arg(program).arg("probe.c");
+    command.args(["-O1", "-static", "-pthread", "-Wall", "-o"]).arg(program).arg("probe.c");
     let built = command.status().is_ok_and(|status| status.success());
     // Tests that need it say so themselves where it is missing.
     if !built {

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Makes a small Debian trixie tree that holds the peers (crun, runc) and Docker, and runs commands with it as their root.
+# Makes a small Debian trixie tree that holds the peers (crun, runc), Docker and systemd, and runs commands with it as
+# their root.
 #
 #   peers.sh make           makes the tree if it is not there; prints its path
 #   peers.sh path           prints where the tree is, made or not
@@ -14,8 +15,9 @@ set -euo pipefail
 SUITE=trixie
 MIRROR=${ORLOP_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 PACKAGES=base-files,dash,bash,coreutils,util-linux,mount,libc-bin,procps,iproute2,busybox-static,strace,crun,runc,containerd,docker.io,docker-cli,sed,grep,findutils,tar
+PACKAGES=$PACKAGES,systemd,dbus,dbus-user-session
 # Part of the tree's name: a change of the list makes a new tree.
-VERSION=1
+VERSION=2
 TREE=${ORLOP_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/orlop/peers-$SUITE-$VERSION}
 
 make_tree() {
@@ -27,8 +29,8 @@ make_tree() {
     rm -rf "$TREE.new" "$TREE"
     # "extract" runs no package's scripts: nothing is configured, and no daemon of a package can start.
     mmdebstrap --quiet --mode=root --variant=extract --include="$PACKAGES" "$SUITE" "$TREE.new" "$MIRROR" >&2
-    printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >"$TREE.new/etc/passwd"
-    printf 'root:x:0:\ntty:x:5:\ndocker:x:900:\nnogroup:x:65534:\n' >"$TREE.new/etc/group"
+    printf 'root:x:0:0:root:/root:/bin/sh\nmessagebus:x:901:901::/:/bin/false\nuser:x:1000:1000::/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >"$TREE.new/etc/passwd"
+    printf 'root:x:0:\ntty:x:5:\ndocker:x:900:\nmessagebus:x:901:\nuser:x:1000:\nnogroup:x:65534:\n' >"$TREE.new/etc/group"
     # mmdebstrap makes device nodes as files of the tree; the host's /dev is mounted over them.
     touch "$TREE.new/.complete"
     mv "$TREE.new" "$TREE"

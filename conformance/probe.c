@@ -5,9 +5,11 @@
 //   probe notify-long N      sends READY=1 and N bytes more in the same line
 //   probe call ABI NUMBER [ARGUMENT...]
 //                            makes a system call by number: x86_64, x86 or x32; prints its result, negative errors
+//   probe thread NUMBER      makes it in a second thread; prints "alive" where the first one outlives that
 //
 // Ends with 0 where what it was told to do was done, else with the errno.
 #include <errno.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,11 +69,28 @@ static long call(const char *abi, long number, const long *a) {
   return result < 0 ? -errno : result;
 }
 
+static void *call_in_thread(void *number) {
+  static const long none[6];
+  call("x86_64", *(long *)number, none);
+  return NULL;
+}
+
+static int thread(long number) {
+  pthread_t other;
+  if (pthread_create(&other, NULL, call_in_thread, &number)) return EAGAIN;
+  // A thread that is killed is not one that is joined.
+  usleep(200 * 1000);
+  printf("alive\n");
+  fflush(stdout);
+  _exit(0);
+}
+
 int main(int argc, char **argv) {
   const char *command = argc > 1 ? argv[1] : "";
   if (argc == 3 && strcmp(command, "notify") == 0) return notify(argv[2], strlen(argv[2]), 0);
   if (argc == 3 && strcmp(command, "notify-long") == 0) return notify_long(strtoul(argv[2], NULL, 0));
   if (argc == 4 && strcmp(command, "notify-fds") == 0) return notify(argv[3], strlen(argv[3]), atoi(argv[2]));
+  if (argc == 3 && strcmp(command, "thread") == 0) return thread(strtol(argv[2], NULL, 0));
   if (argc > 3 && argc <= 10 && strcmp(command, "call") == 0) {
     long arguments[6] = {0};
     for (int i = 4; i < argc; i++) arguments[i - 4] = strtol(argv[i], NULL, 0);

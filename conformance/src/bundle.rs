@@ -1,12 +1,12 @@
 //! A bundle: a root filesystem and the config that a test wants.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::harness::{CGROUP_PARENT, Test};
-use crate::run::{Done, Run};
+use crate::harness::{CGROUP_PARENT, Test, by_systemd};
+use crate::run::{Done, Run, wait_for};
 use crate::suite::payload;
 use crate::{Container, rootfs, tmp};
 
@@ -21,6 +21,8 @@ pub struct Bundle<'t> {
     pub dir: PathBuf,
     /// What config.json will be.
     pub config: Value,
+    /// Whether systemd makes the cgroup.
+    systemd: bool,
     used: Cell<bool>,
 }
 
@@ -89,18 +91,61 @@ impl<'t> Bundle<'t> {
         } else {
             rootfs::make(&dir.join("rootfs"));
         }
-        Self { test, id, dir, config, used: Cell::new(false) }
+        let bundle = Self { test, id, dir, config, systemd: false, used: Cell::new(false) };
+        if by_systemd() { bundle.systemd() } else { bundle }
     }
 
-    /// The directory of the root filesystem.
+    /// Has systemd make the cgroup.
+    #[must_use]
+    pub fn systemd(mut self) -> Self {
+        self.systemd = true;
+        let path = format!("{CGROUP_PARENT}.slice:test:{}", self.id);
+        self.set("/linux/cgroupsPath", json!(path))
+    }
+
+    /// The name of the unit, where systemd makes the cgroup.
+    #[must_use]
+    pub fn unit(&self) -> String {
+        format!("test-{}.scope", self.id)
+    }
+
+    /// The same with a root filesystem that is there already: for many containers of one test.
+    ///
+    /// # Panics
+    /// Where its directory cannot be made.
+    #[must_use]
+    pub fn on(test: &'t Test, root: &Path) -> Self {
+        let id = tmp::unique("c");
+        let dir = test.dir().join(&id);
+        std::fs::create_dir(&dir).expect("bundle directory");
+        let mut config = default_config(&id);
+        config["root"]["path"] = json!(root);
+        let bundle = Self { test, id, dir, config, systemd: false, used: Cell::new(false) };
+        if by_systemd() { bundle.systemd() } else { bundle }
+    }
+
+    /// The directory of the root filesystem, unless it is another's.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
         self.dir.join("rootfs")
     }
 
+    /// The path of the container's cgroup, as `/proc/PID/cgroup` has it.
+    #[must_use]
+    pub fn cgroup_path(&self) -> String {
+        let path = self.cgroup();
+        let path = path.strip_prefix("/sys/fs/cgroup").expect("a cgroup");
+        format!("/{}", path.display())
+    }
+
     /// The directory of the container's cgroup.
     #[must_use]
     pub fn cgroup(&self) -> PathBuf {
+        if self.systemd {
+            let (prefix, _) = CGROUP_PARENT.split_once('-').expect("a name of two parts");
+            let slices = format!("{prefix}.slice/{CGROUP_PARENT}.slice");
+            return PathBuf::from(format!("/sys/fs/cgroup/{slices}/{}", self.unit()));
+        }
         PathBuf::from(format!("/sys/fs/cgroup/{CGROUP_PARENT}/{}", self.id))
     }
 
@@ -191,7 +236,13 @@ impl<'t> Bundle<'t> {
     #[must_use]
     pub fn command(&self, command: &str, flags: &[&str]) -> Run {
         self.write();
-        self.test.command([command, "--bundle"]).arg(&self.dir).args(flags).arg(&self.id)
+        let driver: &[&str] = if self.systemd { &["--systemd-cgroup"] } else { &[] };
+        self.test
+            .command(driver)
+            .args([command, "--bundle"])
+            .arg(&self.dir)
+            .args(flags)
+            .arg(&self.id)
     }
 
     /// Runs the container attached, to its end.
@@ -238,10 +289,25 @@ impl<'t> Bundle<'t> {
         Container { bundle: self, pid, output }
     }
 
+    /// systemd forgets a unit soon after it has ended, unless it has failed.
+    #[track_caller]
+    fn wait_for_units_end(&self) {
+        let unit = self.unit();
+        wait_for(&format!("the end of {unit}"), || {
+            let mut command = std::process::Command::new("systemctl");
+            let shown = command.args(["show", "--property=LoadState,ActiveState", &unit]).output();
+            let text = String::from_utf8(shown.expect("systemctl").stdout).expect("UTF-8");
+            text == "LoadState=not-found\nActiveState=inactive\n"
+        });
+    }
+
     /// Fails the test if the runtime left anything of this container.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         assert!(!self.cgroup().exists(), "the cgroup {} stayed", self.cgroup().display());
+        if self.systemd {
+            self.wait_for_units_end();
+        }
         let state = self.test.root().join(&self.id);
         assert!(!state.exists(), "the state {} stayed", state.display());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");

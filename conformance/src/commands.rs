@@ -15,7 +15,7 @@ fn path(name: &'static str) -> Arg {
 fn command(name: &'static str, about: &'static str) -> Command {
     Command::new(name)
         .about(about)
-        .arg(path("runtime").required(true).help("the runtime that is judged"))
+        .arg(path("runtime").required_unless_present("list").help("the runtime that is judged"))
         .arg(
             Arg::new("compare")
                 .long("compare")

@@ -88,7 +88,7 @@ mod sys {
 /// Where neither happens in time.
 #[must_use]
 pub fn read_until(master: &mut File, text: &str) -> String {
-    let end = Instant::now() + crate::run::LIMIT;
+    let end = Instant::now() + crate::run::limit();
     let mut all = Vec::new();
     loop {
         let so_far = String::from_utf8_lossy(&all).into_owned();

@@ -39,6 +39,17 @@ fn loudly(text: &str) {
     let _: std::io::Result<()> = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Whether every test shall have systemd make its cgroups (`ORLOP_CGROUP_DRIVER=systemd`).
+pub(crate) fn by_systemd() -> bool {
+    std::env::var_os("ORLOP_CGROUP_DRIVER").is_some_and(|driver| driver == "systemd")
+}
+
+/// The global option that says so.
+#[must_use]
+pub fn driver_flag() -> Option<&'static str> {
+    by_systemd().then_some("--systemd-cgroup")
+}
+
 /// The runtime under test: `ORLOP_RUNTIME`, or the workspace's newest build of `orlop`.
 #[must_use]
 pub fn runtime_path() -> Option<PathBuf> {
@@ -75,6 +86,15 @@ fn reason_to_skip() -> Option<String> {
     None
 }
 
+/// Says loudly why a test cannot run here.
+///
+/// # Panics
+/// Where `ORLOP_NO_SKIP` is set, so that a CI cannot pass by skipping.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("ORLOP_NO_SKIP").is_none(), "cannot run: {reason}");
+    loudly(&format!("SKIPPED {}: {reason}\n", test_name()));
+}
+
 impl Test {
     /// Begins a test, or says loudly why it cannot run here.
     ///
@@ -84,8 +104,7 @@ impl Test {
     pub fn begin() -> Option<Self> {
         static SKIP: OnceLock<Option<String>> = OnceLock::new();
         if let Some(reason) = SKIP.get_or_init(reason_to_skip) {
-            assert!(std::env::var_os("ORLOP_NO_SKIP").is_none(), "cannot run: {reason}");
-            loudly(&format!("SKIPPED {}: {reason}\n", test_name()));
+            skip(reason);
             return None;
         }
         // Like an engine's shim: the init of a created container becomes this process's child.
@@ -198,7 +217,7 @@ impl Test {
     /// The runtime with the test's state root and `args`.
     #[must_use]
     pub fn command<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
-        self.bare().arg("--root").arg(self.root()).args(args)
+        self.bare().arg("--root").arg(self.root()).args(driver_flag()).args(args)
     }
 
     /// Runs the runtime with the test's state root and `args` to its end.

@@ -14,11 +14,13 @@
     reason = "a panic here is a failed test, with its reason in the message"
 )]
 
+pub mod agent;
 pub mod bench;
 pub mod bundle;
 pub mod cases;
 pub mod console;
 pub mod container;
+pub mod faults;
 pub mod harness;
 pub mod proc;
 pub mod rootfs;
@@ -29,5 +31,5 @@ pub mod traces;
 
 pub use bundle::Bundle;
 pub use container::Container;
-pub use harness::{Peer, Test};
+pub use harness::{Peer, Test, driver_flag};
 pub use run::{Done, Run};

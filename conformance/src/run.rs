@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a command may take before the test fails.
+/// How long a command may take before the test fails: 30 seconds, or `ORLOP_TEST_SECONDS`.
 ///
-/// Far above what any command needs: a loaded machine must not fail a test.
-pub const LIMIT: Duration = Duration::from_secs(30);
+/// Far above what any command needs: a loaded machine must not fail a test, nor an emulated one.
+#[must_use]
+pub fn limit() -> Duration {
+    let seconds = std::env::var("ORLOP_TEST_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(30))
+}
 
 /// What a finished command left.
 #[derive(Debug, Clone)]
@@ -104,7 +108,7 @@ impl Run {
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).process_group(0);
         let (out, err) = (dir.join(format!("{name}.stdout")), dir.join(format!("{name}.stderr")));
-        Self { command, out, err, own_stdout: true, limit: LIMIT }
+        Self { command, out, err, own_stdout: true, limit: limit() }
     }
 
     /// Appends an argument.
@@ -248,10 +252,10 @@ pub fn lossy(path: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// Polls until `ready` is true; fails the test after [`LIMIT`].
+/// Polls until `ready` is true; fails the test after [`limit`].
 #[track_caller]
 pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit();
     while !ready() {
         assert!(Instant::now() < end, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(2));

@@ -37,6 +37,16 @@ impl Tree {
         Self(entries)
     }
 
+    /// The first path at which it differs from another.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> String {
+        let paths = self.0.keys().chain(other.0.keys());
+        let mut differing = paths.filter(|path| self.0.get(*path) != other.0.get(*path));
+        differing.next().map_or_else(String::new, |path| {
+            format!("{}: {:?}, was {:?}", path.display(), self.0.get(path), other.0.get(path))
+        })
+    }
+
     /// Fails the test unless all that differs are mountpoints that were made: empty files and directories.
     ///
     /// # Panics

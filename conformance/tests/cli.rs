@@ -39,7 +39,12 @@ fn features_is_the_document_of_the_specification() {
     has(&doc["linux"]["capabilities"], &["CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"]);
     assert_eq!(doc["linux"]["cgroup"]["v2"], true);
     assert_eq!(doc["linux"]["seccomp"]["enabled"], true);
-    has(&doc["linux"]["seccomp"]["actions"], &["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"]);
+    has(
+        &doc["linux"]["seccomp"]["actions"],
+        &["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", "SCMP_ACT_NOTIFY"],
+    );
+    assert_eq!(doc["linux"]["apparmor"]["enabled"], true);
+    assert_eq!(doc["linux"]["selinux"]["enabled"], true);
     has(&doc["linux"]["seccomp"]["archs"], &["SCMP_ARCH_X86_64"]);
 }
 

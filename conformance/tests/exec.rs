@@ -1042,7 +1042,7 @@ fn process_is_in_the_containers_cgroup() {
     let c = hold(t.bundle());
     assert_eq!(sh(&c, &[], "grep ^0:: /proc/self/cgroup").ok().stdout, "0::/\n");
     let pid = c.sleeper(&[]);
-    assert_eq!(proc::cgroup(pid).unwrap(), format!("/orlop-conformance/{}", c.bundle.id));
+    assert_eq!(proc::cgroup(pid).unwrap(), c.bundle.cgroup_path());
 }
 
 #[test]
@@ -1057,7 +1057,7 @@ fn sub_cgroup_is_one_that_exists_below() {
     std::fs::create_dir(own.join("sub/deep")).unwrap();
     let evil = own.with_file_name(format!("{}-evil", c.bundle.id));
     std::fs::create_dir(&evil).unwrap();
-    let prefix = format!("/orlop-conformance/{}", c.bundle.id);
+    let prefix = c.bundle.cgroup_path();
     for (path, want) in
         [("sub", "/sub"), ("/sub/deep", "/sub/deep"), ("sub/", "/sub"), ("/", ""), (".", "")]
     {
@@ -1087,10 +1087,9 @@ fn container_that_divided_its_cgroup_takes_processes_where_its_init_is() {
     let controllers = lossy(Path::new("/sys/fs/cgroup/cgroup.controllers"));
     let Some(controller) = controllers.split_whitespace().next() else { return };
     let enable = format!("+{controller}");
-    let parent = Path::new("/sys/fs/cgroup/orlop-conformance/cgroup.subtree_control");
     let c = hold(t.bundle());
     let own = c.bundle.cgroup();
-    std::fs::write(parent.with_file_name("cgroup.subtree_control"), &enable).unwrap();
+    std::fs::write(own.with_file_name("cgroup.subtree_control"), &enable).unwrap();
     std::fs::create_dir(own.join("leaf")).unwrap();
     std::fs::write(own.join("leaf/cgroup.procs"), c.pid.to_string()).unwrap();
     std::fs::write(own.join("cgroup.subtree_control"), &enable).unwrap();

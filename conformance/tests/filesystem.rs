@@ -223,6 +223,29 @@ fn mount_targets_through_links_stay_in_the_root() {
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "nothing was made on the host");
 }
 
+/// fsconfig(2) knows neither: the one is too long, the other has no name there.
+#[test]
+fn options_that_only_the_older_interface_knows_are_taken() {
+    let Some(t) = Test::begin() else { return };
+    if !std::fs::read_to_string("/proc/filesystems").unwrap().contains("overlay") {
+        eprintln!("SKIPPED: no overlay");
+        return;
+    }
+    let layer = |name: &str| {
+        let dir = t.dir().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join(&name[..1]), "").unwrap();
+        dir.to_str().unwrap().to_owned()
+    };
+    let layers = format!("lowerdir={}:{}", layer(&"a".repeat(150)), layer(&"b".repeat(150)));
+    for options in [&["nosuid", &layers][..], &["iversion", "nosuid", &layers]] {
+        let bundle = t.bundle().mount("/mnt", "overlay", "overlay", options);
+        let done = bundle.sh("ls /mnt; grep ' /mnt ' /proc/self/mountinfo").run().ok();
+        assert_eq!(&done.lines()[..2], ["a", "b"], "{done}");
+        assert!(done.lines()[2].contains("nosuid"), "{done}");
+    }
+}
+
 #[test]
 fn link_to_the_root_is_no_place_to_mount_on() {
     let Some(t) = Test::begin() else { return };

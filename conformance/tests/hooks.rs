@@ -221,3 +221,73 @@ fn prestart_hook_can_reach_the_network_namespace_by_the_pid() {
     let want = orlop_conformance::proc::namespace(c.pid, "net").unwrap();
     assert_eq!(lossy(&out).trim(), want);
 }
+
+/// Hooks that bring devices' libraries mount them from outside: into the mount namespace of the process that the state
+/// names (NVIDIA's prestart hook), or as hooks of createContainer in that namespace (those of CDI).
+#[test]
+fn hooks_can_mount_into_the_container() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "hooks of createContainer are in another directory") {
+        return;
+    }
+    let library = t.dir().join("library");
+    std::fs::write(&library, "a library of the host\n").unwrap();
+    let bundle = t.bundle();
+    let root = bundle.rootfs();
+    let target = |name: &str| root.join("mnt").join(name);
+    for name in ["prestart", "createRuntime", "createContainer"] {
+        std::fs::write(target(name), "").unwrap();
+    }
+    let mount = |name: &str| {
+        let (from, to) = (library.display().to_string(), target(name).display().to_string());
+        format!("mount --bind {from} {to} && mount -o remount,bind,ro {to}")
+    };
+    let from_outside = |name: &str| {
+        format!(
+            "pid=$(grep -o '\"pid\":[ ]*[0-9]*' | grep -o '[0-9]*'); \
+             nsenter --target $pid --mount sh -c '{}'",
+            mount(name)
+        )
+    };
+    let hook = |script: String| {
+        json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env":
+        ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]})
+    };
+    let links = "ln -s ../mnt/createContainer lib-of-the-host";
+    let bundle = bundle
+        .push("/hooks/prestart", hook(from_outside("prestart")))
+        .push("/hooks/createRuntime", hook(from_outside("createRuntime")))
+        .push(
+            "/hooks/createContainer",
+            hook(format!("{}; cd usr && {links}", mount("createContainer"))),
+        )
+        .set("/root/readonly", json!(true));
+    let script = "cd /mnt; cat prestart createRuntime createContainer /usr/lib-of-the-host; \
+                  grep -c ' /mnt/.* ro,' /proc/self/mountinfo";
+    let done = bundle.sh(script).run().ok();
+    assert_eq!(done.stdout, format!("{}3\n", "a library of the host\n".repeat(4)), "{done}");
+    let host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!host.contains("mnt/createContainer"), "the mount stayed in the container");
+}
+
+/// The init waits for its hook, which is its child.
+#[test]
+fn init_that_is_killed_is_reported_with_what_it_did_and_what_killed_it() {
+    let Some(t) = Test::begin() else { return };
+    if t.peer() != Peer::Orlop {
+        return;
+    }
+    for (signal, texts) in [
+        ("KILL", &["killed by SIGKILL"][..]),
+        ("SYS", &["killed by SIGSYS", "seccomp"]),
+        ("SEGV", &["killed by SIGSEGV"]),
+    ] {
+        let kill = format!("kill -{signal} $PPID; sleep 1");
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", kill]}]);
+        let bundle = t.bundle().without_namespace("pid");
+        let bundle = bundle.set("/hooks", json!({"createContainer": hook}));
+        let done = bundle.run().fails("hooks.createContainer[0]: ");
+        assert!(texts.iter().all(|text| done.stderr.contains(text)), "{done}");
+        bundle.assert_nothing_left();
+    }
+}

@@ -137,6 +137,59 @@ fn filesystem_that_cannot_map_ids_is_named() {
     let _ = bundle.run().fails("cannot map ids: the filesystem");
 }
 
+/// A bundle in a user namespace whose root is user 100000 and group 300000 outside.
+fn in_user_namespace(t: &Test) -> Bundle<'_> {
+    let bundle = t.bundle().push("/linux/namespaces", json!({"type": "user"}));
+    let bundle = bundle
+        .set("/linux/uidMappings", map(0, 100_000, 65536))
+        .set("/linux/gidMappings", map(0, 300_000, 65536));
+    let owner = ["-R", "-h", "100000:300000"];
+    assert!(Command::new("chown").args(owner).arg(bundle.rootfs()).status().unwrap().success());
+    for dir in [t.dir(), &bundle.dir] {
+        orlop_conformance::rootfs::mode(dir, 0o711);
+    }
+    bundle
+}
+
+#[test]
+fn container_in_a_user_namespace_sees_the_hosts_files_as_its_own() {
+    let Some(t) = Test::begin() else { return };
+    if !can(t.dir()) || t.differs(&[Peer::Runc, Peer::Crun], "need other kernels' help") {
+        return;
+    }
+    let dir = source(&t);
+    let show = "stat -c '%n %u %g' /m/root /m/five && touch /m/new && stat -c '%u' /m/new";
+    let want = "/m/root 0 0\n/m/five 5 7\n0\n";
+    // By the container's own maps, and by maps that come to the same.
+    let options = ["rbind", "ridmap"];
+    let bundle = in_user_namespace(&t).mount("/m", "bind", dir.to_str().unwrap(), &options);
+    assert_eq!(bundle.sh(show).run().ok().stdout, want);
+    std::fs::remove_file(dir.join("new")).unwrap();
+    let mount = json!({"destination": "/m", "type": "bind", "source": dir, "options": ["bind"],
+        "uidMappings": map(0, 100_000, 65536), "gidMappings": map(0, 300_000, 65536)});
+    let bundle = in_user_namespace(&t).push("/mounts", mount);
+    assert_eq!(bundle.sh(show).run().ok().stdout, want);
+    assert_eq!(std::fs::metadata(dir.join("new")).unwrap().uid(), 0, "on the host it is root's");
+    // Without a map they are nobody's.
+    let bundle = in_user_namespace(&t).mount("/m", "bind", dir.to_str().unwrap(), &["bind"]);
+    let out = bundle.args(&["/bin/stat", "-c", "%u", "/m/root"]).run().ok().stdout;
+    assert_eq!(out, "65534\n");
+}
+
+#[test]
+fn mounts_that_cannot_map_ids_in_a_user_namespace_are_named() {
+    let Some(t) = Test::begin() else { return };
+    if t.peer() != Peer::Orlop {
+        return;
+    }
+    let bundle = in_user_namespace(&t).mount("/m", "bind", "/proc", &["bind", "idmap"]);
+    let _ = bundle.run().fails("cannot map ids: the filesystem");
+    let bundle = in_user_namespace(&t).mount("/m", "bind", "/no/such", &["bind", "idmap"]);
+    let _ = bundle.run().fails("].source: ");
+    let bundle = in_user_namespace(&t).mount("/m", "tmpfs", "tmpfs", &["idmap"]);
+    let _ = bundle.run().fails("has its ids already");
+}
+
 #[test]
 fn features_tells_of_id_mapped_mounts() {
     let Some(t) = Test::begin() else { return };

@@ -114,6 +114,33 @@ fn devices_stay_denied_beside_other_limits() {
 }
 
 #[test]
+fn quarter_of_a_mebibyte_is_enough_to_start() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) || t.differs(&[Peer::Runc, Peer::Crun], "take more") {
+        return;
+    }
+    let tight = || limited(&t, "memory", json!({"limit": 262_144})).args(&["/bin/true"]);
+    let _ = tight().run().ok();
+    let c = tight().create();
+    assert_eq!(std::fs::read_to_string(c.bundle.cgroup().join("memory.max")).unwrap(), "262144\n");
+    let _ = c.start().ok();
+}
+
+#[test]
+fn setting_up_is_bounded_too_where_the_limit_comes_later() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["memory"]) || t.differs(&[Peer::Runc, Peer::Crun], "have words of their own") {
+        return;
+    }
+    let bundle = limited(&t, "memory", json!({"limit": 1_000_000, "swap": 1_000_000}))
+        .file("/full/file", &"x".repeat(8 << 20), 0o644)
+        .mount("/full", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    let index = bundle.config["mounts"].as_array().unwrap().len() - 1;
+    let done = bundle.run().fails("OOM-killed");
+    assert!(done.stderr.contains(&format!("mounts[{index}]: ")), "{done}");
+}
+
+#[test]
 fn init_that_has_too_little_memory_is_said_to_have() {
     let Some(t) = Test::begin() else { return };
     if !has(&["memory"]) || t.differs(&[Peer::Crun], "has words of its own") {

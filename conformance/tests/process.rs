@@ -47,6 +47,22 @@ fn umask_is_the_configs_or_022() {
 }
 
 #[test]
+fn personality_is_the_programs_and_that_of_further_processes() {
+    let Some(t) = Test::begin() else { return };
+    let machine = |domain: &str| {
+        let bundle = t.bundle().set("/linux/personality", json!({"domain": domain}));
+        let done = bundle.args(&["/bin/uname", "-m"]).run().ok();
+        let bundle = t.bundle().set("/linux/personality", json!({"domain": domain}));
+        let c = bundle.args(&["/bin/sleep", "100"]).run_detached();
+        let further = c.call("exec", &[], &["/bin/uname", "-m"]).ok();
+        assert_eq!(done.stdout, further.stdout, "{domain}");
+        done.stdout
+    };
+    assert_eq!(machine("LINUX"), "x86_64\n");
+    assert_eq!(machine("LINUX32"), "i686\n");
+}
+
+#[test]
 fn capability_sets_are_the_configs() {
     let Some(t) = Test::begin() else { return };
     let caps = json!({

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use orlop::CgroupDriver;
+
 use crate::args::{Flag, Grammar, Parsed, boolean};
 use crate::failure::Failure;
 use crate::log::{Format, Log};
@@ -24,10 +26,13 @@ pub(crate) const GRAMMAR: Grammar = Grammar {
         Flag::value("log", "file for the log (default: standard error)"),
         Flag::value("log-format", "format of the log: \"text\" or \"json\" (default: \"text\")"),
         Flag::switch("debug", "log what is done, too"),
-        Flag::switch("systemd-cgroup", "let systemd manage the cgroups (not built yet)"),
+        Flag::switch(
+            "systemd-cgroup",
+            "let systemd manage the cgroups; linux.cgroupsPath is slice:prefix:name",
+        ),
         Flag::value(
             "rootless",
-            "tolerate missing rights over cgroups: \"true\", \"false\", \"auto\"",
+            "tolerate missing rights over cgroups, and use the user's systemd: \"true\", \"false\", \"auto\"",
         ),
         Flag::value("criu", ""),
         Flag::switch("version", "print the version").short("v"),
@@ -46,7 +51,7 @@ pub(crate) struct Context<'a> {
     pub(crate) root_given: bool,
     /// Whether systemd is to manage the cgroups.
     pub(crate) systemd_cgroup: bool,
-    /// Whether rights over cgroups may be missing; `None` where it depends on who calls.
+    /// What `--rootless` says, if it does not leave it to us.
     pub(crate) rootless: Option<bool>,
     /// The log.
     pub(crate) log: &'a Log,
@@ -76,6 +81,26 @@ impl<'a> Context<'a> {
             log,
         })
     }
+
+    /// Who makes the cgroup of a new container.
+    pub(crate) fn cgroup_driver(&self) -> Result<CgroupDriver, Failure> {
+        if !self.systemd_cgroup {
+            return Ok(CgroupDriver::Cgroupfs);
+        }
+        let is_root = rustix::process::geteuid().is_root();
+        let in_user_namespace = is_root && root_of_a_user_namespace();
+        match (self.rootless.unwrap_or(!is_root || in_user_namespace), user_bus()) {
+            (false, _) => Ok(CgroupDriver::Systemd),
+            (true, Some(driver)) => Ok(driver),
+            // Root of a system container, with a systemd of its own.
+            (true, None) if in_user_namespace => Ok(CgroupDriver::Systemd),
+            (true, None) => Err(Failure::new(
+                "could not detect DBUS_SESSION_BUS_ADDRESS from the environment; make sure you \
+                 have installed the dbus-user-session or dbus-daemon package; note you may need \
+                 to re-login",
+            )),
+        }
+    }
 }
 
 /// The name to answer with: callers that execute a file named `runc` look for that name.
@@ -104,12 +129,24 @@ fn shown(path: Option<&OsStr>) -> String {
     path.unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// `None` leaves it to us.
 fn rootless(value: Option<&OsStr>) -> Result<Option<bool>, Failure> {
     let Some(value) = value.filter(|value| !value.is_empty() && *value != "auto") else {
         return Ok(None);
     };
-    let invalid = || Failure::new(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));
-    boolean(value).map(Some).ok_or_else(invalid)
+    let wrong = || Failure::new(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));
+    boolean(value).map(Some).ok_or_else(wrong)
+}
+
+/// The systemd of the user behind the bus of this session.
+fn user_bus() -> Option<CgroupDriver> {
+    let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    if let Some(bus) = variable("DBUS_SESSION_BUS_ADDRESS") {
+        return Some(CgroupDriver::SystemdUser { bus });
+    }
+    let socket = Path::new(&variable("XDG_RUNTIME_DIR")?).join("bus");
+    let socket = socket.to_str().filter(|_| socket.exists())?;
+    Some(CgroupDriver::systemd_user_at(socket))
 }
 
 fn given_root(root: &OsStr) -> Result<PathBuf, Failure> {
@@ -189,9 +226,10 @@ mod tests {
 
     #[test]
     fn rootless_is_a_boolean_or_auto() {
-        for (text, value) in [("", None), ("auto", None), ("true", Some(true)), ("0", Some(false))]
+        for (good, meaning) in
+            [("", None), ("auto", None), ("true", Some(true)), ("0", Some(false))]
         {
-            assert_eq!(rootless(Some(OsStr::new(text))).unwrap(), value, "{text}");
+            assert_eq!(rootless(Some(OsStr::new(good))).unwrap(), meaning, "{good}");
         }
         assert_eq!(
             rootless(Some(OsStr::new("X"))).unwrap_err().message,

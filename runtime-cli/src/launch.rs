@@ -59,11 +59,6 @@ impl Launch {
         if id.is_empty() {
             return Err(Failure::new("container id cannot be empty"));
         }
-        if context.systemd_cgroup {
-            return Err(Failure::new(
-                "--systemd-cgroup: the systemd cgroup driver is not built yet",
-            ));
-        }
         // The pid file is relative to where the caller is, all other paths to the bundle.
         let pid_file =
             given(parsed, "pid-file").map(|path| absolute(Path::new(path))).transpose()?;
@@ -84,6 +79,7 @@ impl Launch {
             .preserve_fds(preserved)
             .no_pivot(parsed.is_on("no-pivot"))
             .no_new_keyring(parsed.is_on("no-new-keyring"))
+            .cgroup_driver(context.cgroup_driver()?)
             .keep_failed(parsed.is_on("keep"))
             .notify_directory(notify::is_wanted());
         if let Some(yes) = context.rootless {

@@ -19,7 +19,7 @@ mod terminal;
 use std::ffi::OsString;
 
 use crate::args::{Grammar, Misuse, Parsed};
-use crate::commands::Command;
+use crate::commands::{Command, Missing};
 use crate::failure::{Failure, Outcome};
 use crate::global::Context;
 use crate::log::Log;
@@ -56,6 +56,9 @@ fn command_line(argv0: &str, arguments: &[OsString], log: &mut Log) -> Outcome {
     if name == "help" || name == "h" {
         return explain_usage(program, operands.next());
     }
+    if let Some(missing) = commands::find_missing(name) {
+        return refuse(&context, argv0, missing, operands.as_slice());
+    }
     let command = commands::find(name).ok_or_else(|| unknown(name))?;
     run(&context, argv0, command, operands.as_slice())
 }
@@ -67,13 +70,38 @@ fn run(context: &Context<'_>, argv0: &str, command: &Command, arguments: &[OsStr
         Ok(parsed) => parsed,
         Err(misuse) => return misused(misuse, &help::command(context.program, grammar)),
     };
-    if let Err(message) = grammar.check_count(argv0, &parsed) {
-        let usage = help::command(context.program, grammar);
-        output::text(&format!("Incorrect Usage.\n\n{usage}"))?;
-        return Err(Failure::new(message));
-    }
+    check_count(context, argv0, grammar, &parsed)?;
     context.log.debug(&format!("{} {arguments:?}", grammar.name));
     (command.run)(context, &parsed)
+}
+
+/// Refuses a command that is not there, and help for it too: callers ask by that what is there.
+fn refuse(
+    context: &Context<'_>,
+    argv0: &str,
+    missing: &Missing,
+    arguments: &[OsString],
+) -> Outcome {
+    let grammar = missing.grammar();
+    match grammar.parse(arguments) {
+        Ok(parsed) => check_count(context, argv0, grammar, &parsed)?,
+        Err(Misuse::Help) => {}
+        Err(misuse) => return misused(misuse, &help::command(context.program, grammar)),
+    }
+    Err(missing.refuse())
+}
+
+fn check_count(
+    context: &Context<'_>,
+    argv0: &str,
+    grammar: &Grammar,
+    parsed: &Parsed,
+) -> Result<(), Failure> {
+    grammar.check_count(argv0, parsed).or_else(|message| {
+        let usage = help::command(context.program, grammar);
+        output::text(&format!("Incorrect Usage.\n\n{usage}"))?;
+        Err(Failure::new(message))
+    })
 }
 
 fn misused(misuse: Misuse, help: &str) -> Outcome {
@@ -90,6 +118,9 @@ fn explain_usage(program: &str, topic: Option<&OsString>) -> Outcome {
     let Some(topic) = topic else {
         return output::text(&help::program(program));
     };
+    if let Some(missing) = commands::find_missing(topic) {
+        return Err(missing.refuse());
+    }
     let command = commands::find(topic).ok_or_else(|| unknown(topic))?;
     output::text(&help::command(program, command.grammar))
 }

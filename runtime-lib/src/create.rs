@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use orlop_init::plan::Op;
 
 use crate::bundle::Bundle;
+use crate::cgroup::systemd::{Bus, Manager, address_of};
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::compile::exec::Join;
 use crate::compile::{HostFacts, Request, compile};
@@ -13,8 +14,9 @@ use crate::container::Container;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::host;
 use crate::plan::{CgroupNeed, Plan};
-use crate::state::{DEFAULT_ROOT, Record, StateDirectory};
+use crate::state::{DEFAULT_ROOT, Record, StateDirectory, UnitRecord};
 use crate::streams::{Stdio, Streams};
+use crate::supervise::unit::{NotAdmitted, admit};
 use crate::supervise::{Init, Late, Launch, Target, execute};
 
 /// What a new container needs; made by [`Container::builder`].
@@ -31,8 +33,41 @@ pub struct Builder {
     no_pivot: bool,
     no_new_keyring: bool,
     init_file: Option<PathBuf>,
+    cgroup_driver: CgroupDriver,
     keep: bool,
     rootless: Option<bool>,
+}
+
+/// Who makes the container's cgroup.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CgroupDriver {
+    /// The library itself. `linux.cgroupsPath` is a path.
+    #[default]
+    Cgroupfs,
+    /// The system's systemd, as a transient scope. `linux.cgroupsPath` is `slice:prefix:name`.
+    Systemd,
+    /// A user's systemd.
+    SystemdUser {
+        /// The D-Bus address of the user's bus, as `unix:path=/run/user/1000/bus`.
+        bus: String,
+    },
+}
+
+impl CgroupDriver {
+    /// The systemd of the user whose bus has its socket at this path, as `/run/user/1000/bus`.
+    #[must_use]
+    pub fn systemd_user_at(path: &str) -> Self {
+        Self::SystemdUser { bus: address_of(path) }
+    }
+
+    fn bus(&self) -> Option<Bus> {
+        match self {
+            Self::Cgroupfs => None,
+            Self::Systemd => Some(Bus::System),
+            Self::SystemdUser { bus } => Some(Bus::User(bus.clone())),
+        }
+    }
 }
 
 /// What a successful creation leaves to the handle.
@@ -68,6 +103,7 @@ impl Builder {
             no_pivot: false,
             no_new_keyring: false,
             init_file: None,
+            cgroup_driver: CgroupDriver::default(),
             keep: false,
             rootless: None,
         }
@@ -141,6 +177,14 @@ impl Builder {
         self
     }
 
+    /// Who makes the cgroup; [`CgroupDriver::Cgroupfs`] unless set. It is remembered: later calls
+    /// need not be told.
+    #[must_use]
+    pub fn cgroup_driver(mut self, driver: CgroupDriver) -> Self {
+        self.cgroup_driver = driver;
+        self
+    }
+
     /// Leaves the cgroup and the state of a container that could not be created or started, for
     /// whoever looks into why; [`Container::clean_up`] removes them.
     #[must_use]
@@ -183,6 +227,7 @@ impl Builder {
             notify,
             null_streams,
             console_socket,
+            systemd: self.cgroup_driver.bus(),
             joins: false,
             joins_pid: false,
             rootless: self.rootless,
@@ -197,7 +242,11 @@ impl Builder {
         let spec = &self.bundle.spec;
         let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
         let absolute = cgroups_path.is_some_and(|path| path.is_absolute());
-        let facts = HostFacts::probe(!absolute)?;
+        let by_path = request.systemd.is_none() && !absolute;
+        let mut facts = HostFacts::probe(by_path)?;
+        if let Some(bus @ Bus::User(_)) = &request.systemd {
+            facts.manager_cgroup = Manager::connect(bus)?.property("ControlGroup")?;
+        }
         let mut plan = compile(spec, request, &facts)?;
         plan.warnings.extend(self.bundle.warnings.iter().cloned());
         Ok(plan)
@@ -227,7 +276,7 @@ impl Builder {
         let hierarchy = Hierarchy::open()?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
         let mut record = intent(&plan);
-        let cgroup = match claim_cgroup(&plan, hierarchy, &directory, &mut record) {
+        let claimed = match claim_cgroup(&plan, hierarchy, &directory, &mut record) {
             Ok(cgroup) => cgroup,
             Err(error) => {
                 // The cgroup may be somebody else's: only the directory is ours.
@@ -237,16 +286,10 @@ impl Builder {
         };
         record.resources = crate::update::saved(&self.bundle.spec);
         let join = Join::of(&self.bundle.spec, &plan, &request).map(Box::new);
-        let attempt = self.attempt(
-            &plan,
-            cgroup.as_ref(),
-            &directory,
-            (&mut record, join),
-            &streams,
-            release,
-        );
+        let attempt =
+            self.attempt(&plan, claimed, &directory, (&mut record, join), &streams, release);
         match attempt {
-            Ok(pidfd) => {
+            Ok((pidfd, cgroup)) => {
                 let creation = Creation {
                     record,
                     pidfd,
@@ -264,7 +307,13 @@ impl Builder {
                 }
                 Ok(container)
             }
-            Err(error) => {
+            Err(NotAdmitted { error, begun: false }) => {
+                if !self.keep {
+                    let _first_error_counts = directory.remove();
+                }
+                Err(error)
+            }
+            Err(NotAdmitted { error, .. }) => {
                 let mut failed = Container::from_record(directory, record);
                 failed.hook_environment = self.hook_environment;
                 if !self.keep {
@@ -280,12 +329,12 @@ impl Builder {
     fn attempt(
         &self,
         plan: &Plan,
-        cgroup: Option<&Cgroup>,
+        claimed: Option<Cgroup>,
         directory: &StateDirectory,
         (record, join): (&mut Record, Option<Box<Join>>),
         streams: &Streams<'_>,
         release: Release,
-    ) -> Result<OwnedFd> {
+    ) -> Result<(OwnedFd, Option<Cgroup>), NotAdmitted> {
         let progress = directory.create_progress()?;
         if self.notify {
             directory.create_notify()?;
@@ -294,10 +343,10 @@ impl Builder {
             Release::Fifo => Some(directory.create_fifo()?),
             Release::AtOnce => None,
         };
-        let console_socket = self.console_socket.as_ref().map(duplicate).transpose()?;
+        let console_socket = self.console_socket.as_ref().map(host::duplicate).transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
-            cgroup: cgroup.map(AsFd::as_fd),
+            cgroup: claimed.as_ref().map(Cgroup::as_fd),
             progress,
             start,
             streams: streams.replaced(),
@@ -305,21 +354,30 @@ impl Builder {
             container: None,
         };
         let init = Init::spawn(plan, launch)?;
+        let cgroup = match (claimed, &plan.unit) {
+            (Some(cgroup), _) => Ok(Some(cgroup)),
+            (None, Some(unit)) => admit(unit, &init).map(Some),
+            // The caller may not make one, and the container does without.
+            (None, None) => Ok(None),
+        };
+        let cgroup = cgroup.inspect_err(|_| init.destroy())?;
         let target = Target {
             init: &init,
-            cgroup,
+            cgroup: cgroup.as_ref(),
             streams: streams.all(),
             null_streams: streams.null,
             hook_environment: &self.hook_environment,
+            joined: None,
         };
         record.join = join;
         let result = finish(plan, &target, directory, record, release);
         if let Err(error) = result {
             let killed = init.was_killed();
             init.destroy();
-            return Err(if killed { out_of_memory(cgroup, error) } else { error });
+            let error = if killed { out_of_memory(cgroup.as_ref(), error) } else { error };
+            return Err(error.into());
         }
-        Ok(init.into_pidfd())
+        Ok((init.into_pidfd(), cgroup))
     }
 }
 
@@ -332,8 +390,8 @@ fn out_of_memory(cgroup: Option<&Cgroup>, error: Error) -> Error {
         .at("linux.resources.memory.limit")
 }
 
-/// Records the intent, then makes the cgroup. One that is in use is refused before the intent names
-/// it: whoever cleans up after an intent kills what is in there.
+/// Records the intent, then makes the cgroup, unless systemd will. One that is in use is refused
+/// before the intent names it: whoever cleans up after an intent kills what is in there.
 fn claim_cgroup(
     plan: &Plan,
     hierarchy: Hierarchy,
@@ -343,6 +401,9 @@ fn claim_cgroup(
     let at_field = |error: Error| error.at(plan.cgroup.field.clone());
     hierarchy.check_unused(&plan.cgroup.op).map_err(at_field)?;
     directory.write_intent(record)?;
+    if plan.unit.is_some() {
+        return Ok(None);
+    }
     let error = match hierarchy.create(&plan.cgroup.op) {
         Ok(cgroup) => return Ok(Some(cgroup)),
         Err(error) => error,
@@ -400,6 +461,10 @@ fn intent(plan: &Plan) -> Record {
         bundle: plan.bundle.clone(),
         rootfs: plan.rootfs.clone(),
         cgroup: plan.cgroup.op.clone(),
+        unit: plan
+            .unit
+            .as_ref()
+            .map(|unit| UnitRecord { name: unit.op.name.clone(), bus: unit.op.bus.clone() }),
         cgroup_number: 0,
         pid: 0,
         start_time: 0,
@@ -413,9 +478,4 @@ fn intent(plan: &Plan) -> Record {
         resources: None,
         rdt: plan.rdt().cloned(),
     }
-}
-
-fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 3)
-        .map_err(|errno| Error::sys("cannot duplicate the console socket", errno))
 }

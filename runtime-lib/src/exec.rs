@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host;
 use crate::plan::{CgroupNeed, Plan};
 use crate::streams::{Stdio, Streams};
-use crate::supervise::{self, Init, Launch, Running, Target};
+use crate::supervise::{self, HookState, Init, Launch, Running, Target};
 
 /// What a further process needs; made by [`Container::exec`].
 #[derive(Debug)]
@@ -114,6 +114,13 @@ impl<'a> ExecBuilder<'a> {
             streams: streams.all(),
             null_streams: streams.null,
             hook_environment: &[],
+            joined: Some(HookState {
+                id: &container.record.id,
+                status: "running",
+                pid: container.record.pid,
+                bundle: &container.record.bundle,
+                annotations: &container.record.annotations,
+            }),
         };
         let result = supervise::execute(&plan, &target).and_then(|()| init.start(&plan));
         if let Err(error) = result {
@@ -155,6 +162,7 @@ impl<'a> ExecBuilder<'a> {
             notify: None,
             null_streams,
             console_socket: self.console_socket.is_some(),
+            systemd: None,
             joins: true,
             joins_pid: join.has_pid_namespace(),
             rootless: None,
@@ -221,9 +229,7 @@ impl<'a> ExecBuilder<'a> {
         let size = u64::try_from(progress::SIZE).unwrap_or(0);
         rustix::fs::ftruncate(&file, size).map_err(failed)?;
         let console_socket = self.console_socket.as_ref();
-        let console_socket = console_socket
-            .map(|socket| rustix::io::fcntl_dupfd_cloexec(socket, 3).map_err(failed))
-            .transpose()?;
+        let console_socket = console_socket.map(host::duplicate).transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
             cgroup,

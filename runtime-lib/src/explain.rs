@@ -11,12 +11,13 @@ use orlop_init::plan::{
 use serde_json::{Value, json};
 
 use crate::cgroup::IfMissing;
+use crate::cgroup::systemd::Bus;
 use crate::compile::{
     Rdt, attr, capability_names, memory_policy_text, namespace_name, number_list_text,
     propagation_name, rlimit_name, scheduling_text,
 };
 use crate::error::Field;
-use crate::plan::{Bytes, CgroupNeed, HookPlan, HostOp, Plan, Slot, Step};
+use crate::plan::{Bytes, CgroupNeed, HookPlan, HostOp, Plan, Slot, Step, UnitPlan};
 
 /// One line: an operation, what it works on and how, and the field it comes from.
 struct Row {
@@ -90,6 +91,7 @@ impl Plan {
             row("cgroup", cgroup_text(self), &self.cgroup.field),
             row("clone", clone_text(self), &"linux.namespaces".into()),
         ];
+        rows.extend(self.unit.iter().flat_map(unit_rows));
         rows.extend(
             self.joins.iter().map(|Step { op, field }| row("born-in", slot_text(op), field)),
         );
@@ -121,6 +123,25 @@ impl fmt::Display for Plan {
 fn cgroup_text(plan: &Plan) -> String {
     let rest = if plan.cgroup_need == CgroupNeed::IfPermitted { ", if it may be made" } else { "" };
     format!("{}{rest}", word(plan.cgroup.op.as_bytes()))
+}
+
+/// The unit that systemd makes, and what it is told of it.
+fn unit_rows(Step { op: unit, field }: &Step<UnitPlan>) -> Vec<Row> {
+    let whose = match &unit.bus {
+        Bus::System => "the system's systemd".to_owned(),
+        Bus::User(address) => format!("the user's systemd at {}", word(address.as_bytes())),
+    };
+    let name = word(unit.name.as_bytes());
+    let mut rows = vec![row("unit", format!("{name} in {} by {whose}", unit.slice), field)];
+    for Step { op: property, field } in &unit.properties {
+        let rest = match property.since {
+            0 => String::new(),
+            version => format!(" (systemd {version} and later)"),
+        };
+        let text = format!("{} = {}{rest}", property.name, property.value);
+        rows.push(row("property", text, field));
+    }
+    rows
 }
 
 /// The new namespaces, and whether the init's death ends the container.
@@ -223,7 +244,12 @@ fn propagations(bytes: &Bytes) -> impl Iterator<Item = String> {
 }
 
 fn id_map(map: Option<IdMap>) -> Option<String> {
-    map.map(|map| format!("{}={}", if map.tree { "ridmap" } else { "idmap" }, map.slot))
+    map.map(|map| {
+        let name = if map.tree { "ridmap" } else { "idmap" };
+        let of = map.slot.map_or("container".to_owned(), |slot| slot.to_string());
+        let by = if map.by_creator { " by the creator" } else { "" };
+        format!("{name}={of}{by}")
+    })
 }
 
 fn bind(bind: &Bind<Bytes>) -> String {
@@ -333,8 +359,10 @@ fn message(message: Message) -> &'static str {
     match message {
         Message::Mounted => "mounted",
         Message::HooksDone => "hooks-done",
+        Message::ListenerTaken => "listener-taken",
         Message::Adopted => "adopted",
         Message::Admitted => "admitted",
+        Message::InUnit => "in-unit",
         Message::Ready => "ready",
         Message::Start => "start",
     }
@@ -360,7 +388,10 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             ("time-namespace", if lines.is_empty() { "no offsets".to_owned() } else { lines })
         }
         Op::Affinity { cpus, tolerant } => ("affinity", affinity(cpus, *tolerant)),
-        Op::SessionKeyring { name } => ("session-keyring", show(name)),
+        Op::SessionKeyring { name, permissions: 0 } => ("session-keyring", show(name)),
+        Op::SessionKeyring { name, permissions } => {
+            ("session-keyring", format!("{} permissions {permissions:08x}", show(name)))
+        }
         Op::LoopbackUp => ("loopback-up", "lo".to_owned()),
         Op::HostPropagation { change } => {
             ("host-propagation", propagation_name(*change).to_owned())
@@ -373,6 +404,7 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
         Op::Chroot { slot } => ("chroot", format!("slot {slot}")),
         Op::Bind(new) => ("bind", bind(new)),
         Op::Filesystem(new) => ("filesystem", filesystem(new)),
+        Op::Relabel { target, label } => ("relabel", format!("{} {}", show(target), show(label))),
         Op::Remount { target, attributes: own, tree_attributes } => {
             let mut words = Vec::new();
             attributes(*own, "", &mut words);
@@ -466,7 +498,7 @@ fn late_row(op: &Op<Bytes>) -> (&'static str, String) {
 /// One line of the creator's column.
 fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
     let (operation, object) = match op {
-        HostOp::CgroupWrite(write) => {
+        HostOp::CgroupWrite(write) | HostOp::LateCgroupWrite(write) => {
             let rest = match &write.if_missing {
                 IfMissing::Skip => ", if it is there".to_owned(),
                 IfMissing::Instead { file, value } => format!(", or {file} = {value}"),
@@ -480,8 +512,14 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
             let (count, digest) = (all.len(), digest(all.iter().flatten()));
             ("device-program", format!("{count} instructions, digest {digest:016x}"))
         }
+        HostOp::CgroupOwner { uid } => ("cgroup-owner", format!("uid {uid}")),
         HostOp::OomScoreAdj(score) => ("oom-score", score.to_string()),
         HostOp::StdioOwner { uid } => ("stdio-owner", format!("uid {uid}")),
+        HostOp::MoveNetDevice { name, new_name } => {
+            ("move-device", format!("{name} as {new_name}"))
+        }
+        HostOp::Rdt(group) => ("resctrl", rdt(group)),
+        HostOp::JoinRdt(group) => ("resctrl", format!("joins {}", rdt(group))),
         HostOp::IdMaps(maps) => {
             let (uids, gids) = (maps.users.to_bytes(), maps.groups.to_bytes());
             ("id-maps", format!("uid {}; gid {}", ranges(&uids), ranges(&gids)))
@@ -490,13 +528,15 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
             ("hard-limit", format!("{} up to {}", rlimit_name(*resource), limit(*hard)))
         }
         HostOp::IoPriority { class, level } => ("io-priority", io_priority(*class, *level)),
-        HostOp::MoveNetDevice { name, new_name } => {
-            ("move-device", format!("{name} as {new_name}"))
-        }
-        HostOp::Rdt(group) => ("resctrl", rdt(group)),
-        HostOp::JoinRdt(group) => ("resctrl", format!("joins {}", rdt(group))),
         HostOp::Scheduler(new) => ("scheduler", scheduling_text(new)),
         HostOp::Adopt => ("adopt", "the process that the init was reborn as".to_owned()),
+        HostOp::Release => ("release", "the process that the init was reborn as".to_owned()),
+        HostOp::TakeListener => ("take-listener", "of the seccomp filter".to_owned()),
+        HostOp::CallAgent(agent) => {
+            let text = agent.metadata.iter().map(|text| format!(" with {}", word(text.as_bytes())));
+            let rest: String = text.collect();
+            ("call-agent", format!("{}{rest}", agent.path.display()))
+        }
         HostOp::Await(what) => ("await", message(*what).to_owned()),
         HostOp::Notify(what) => ("notify", message(*what).to_owned()),
         HostOp::RunHook(hook) => return hook_row(hook, field),

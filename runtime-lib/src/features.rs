@@ -148,7 +148,7 @@ pub fn features() -> Features {
         linux: Linux {
             namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             capabilities: capabilities(),
-            cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: seccomp(),
             apparmor: YES,
             selinux: YES,
@@ -160,7 +160,7 @@ pub fn features() -> Features {
             mount_extensions: MountExtensions { idmap: YES },
             net_devices: YES,
         },
-        potentially_unsafe_config_annotations: &[],
+        potentially_unsafe_config_annotations: &["org.systemd.property."],
     }
 }
 
@@ -171,12 +171,7 @@ fn seccomp() -> Seccomp {
         |flag: &&str| !flag.ends_with("_WAIT_KILLABLE_RECV") || kernel_is_at_least(5, 19);
     Seccomp {
         enabled: true,
-        // Compiling refuses NOTIFY so far.
-        actions: known::ACTIONS
-            .iter()
-            .map(|action| action.0)
-            .filter(|action| *action != "SCMP_ACT_NOTIFY")
-            .collect(),
+        actions: known::ACTIONS.iter().map(|action| action.0).collect(),
         operators: known::OPERATORS.iter().map(|operator| operator.0).collect(),
         archs: known::ARCHITECTURES.iter().map(|architecture| architecture.0).collect(),
         known_flags: flags.clone().collect(),
@@ -211,7 +206,7 @@ mod tests {
         assert!(features.mount_options.contains(&"rro"));
         assert!(!features.mount_options.contains(&"idmap"));
         assert!(features.linux.mount_extensions.idmap.enabled);
-        assert_eq!(features.linux.seccomp.actions.len(), 8);
+        assert_eq!(features.linux.seccomp.actions.len(), 9);
     }
 
     #[test]

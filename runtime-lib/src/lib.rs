@@ -29,9 +29,10 @@ pub mod spec {
 
 pub use bundle::Bundle;
 pub use cgroup::stats::Stats;
+
 pub use cgroup::{Event, Watch};
 pub use container::{Container, ExitStatus, State, Status};
-pub use create::Builder;
+pub use create::{Builder, CgroupDriver};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{Exec, ExecBuilder};
 pub use plan::Plan;

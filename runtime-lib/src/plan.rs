@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use orlop_init::plan::{Message, Op, Scheduling, Special};
 use serde::{Serialize, Serializer};
 
+use crate::cgroup::systemd::{Bus, Property};
 use crate::cgroup::{CgroupWrite, DeviceProgram};
 use crate::compile::{IdMaps, Rdt};
 use crate::error::{Error, Field, Result};
@@ -87,28 +88,38 @@ pub(crate) enum Slot {
 pub(crate) enum HostOp {
     /// A file of the container's cgroup.
     CgroupWrite(CgroupWrite),
+    /// The same, in its turn.
+    LateCgroupWrite(CgroupWrite),
     /// The device program, attached to the container's cgroup.
     DeviceProgram(DeviceProgram),
+    /// fchown(2) of the container's cgroup, as far as it is to be managed from inside.
+    CgroupOwner { uid: u32 },
     /// `/proc/PID/oom_score_adj`.
     OomScoreAdj(i32),
     /// fchown(2) of the standard streams that are not `/dev/null` to the container's user.
     StdioOwner { uid: u32 },
-    /// The id maps of the init's new user namespace.
-    IdMaps(IdMaps),
-    /// Raises a hard limit (`RLIMIT_*`) as far as this, where it is lower: the init cannot.
-    HardLimit { resource: u32, hard: u64 },
     /// Moves a network device into the container's network namespace.
     MoveNetDevice { name: String, new_name: String },
     /// Enters a group of resctrl, made where that is asked for.
     Rdt(Rdt),
     /// Enters the group that the container is in.
     JoinRdt(Rdt),
+    /// The id maps of the init's new user namespace.
+    IdMaps(IdMaps),
+    /// Raises a hard limit (`RLIMIT_*`) as far as this, where it is lower: the init cannot.
+    HardLimit { resource: u32, hard: u64 },
     /// sched_setattr(2) of the init, which is ready.
     Scheduler(Scheduling),
     /// ioprio_set(2) of the init: `IOPRIO_CLASS_*`, and 0 (highest) to 7.
     IoPriority { class: u8, level: u8 },
     /// Waits for the init to be reborn, and takes the new process for it.
     Adopt,
+    /// Lets that process go on, once nothing is left of the one that it was.
+    Release,
+    /// Waits for the seccomp filter to be loaded, and takes its listener.
+    TakeListener,
+    /// Gives the listener to the agent.
+    CallAgent(Agent),
     /// Waits for a message of the init.
     Await(Message),
     /// Sends a message to the init.
@@ -126,6 +137,36 @@ pub(crate) enum CgroupNeed {
     Asked,
     /// It stays in the caller's then.
     IfPermitted,
+}
+
+/// Who answers for a seccomp filter (`linux.seccomp.listenerPath`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub(crate) struct Agent {
+    /// The socket that it listens on; absolute.
+    pub(crate) path: PathBuf,
+    /// `linux.seccomp.listenerMetadata`.
+    pub(crate) metadata: Option<String>,
+}
+
+/// The unit that systemd makes for the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnitPlan {
+    /// As `docker-0123.scope`.
+    pub(crate) name: String,
+    /// The slice that it is in.
+    pub(crate) slice: String,
+    pub(crate) bus: Bus,
+    /// All of them but the processes.
+    pub(crate) properties: Vec<Step<Property>>,
+    /// Path of its cgroup below the cgroup root, absolute.
+    pub(crate) cgroup: String,
+}
+
+impl UnitPlan {
+    /// Whether it is a slice: those take no processes by themselves.
+    pub(crate) fn is_slice(&self) -> bool {
+        self.name.ends_with(".slice")
+    }
 }
 
 /// A hook that runs in the runtime's namespaces.
@@ -170,6 +211,8 @@ pub struct Plan {
     pub(crate) cgroup: Step<String>,
     /// Whether the container can do without.
     pub(crate) cgroup_need: CgroupNeed,
+    /// The unit that this is the cgroup of, where systemd makes it.
+    pub(crate) unit: Option<Step<UnitPlan>>,
     /// Hooks of later stages, kept with the container's state.
     pub(crate) poststart: Vec<HookPlan>,
     pub(crate) poststop: Vec<HookPlan>,
@@ -195,18 +238,18 @@ impl Plan {
         u32::try_from(most.max().unwrap_or(0)).unwrap_or(u32::MAX)
     }
 
-    /// Whether the init waits for its creator before anything else.
-    pub(crate) fn admission(&self) -> bool {
-        let wait = Op::Await(Message::Admitted);
-        self.child.iter().any(|step| step.op == wait)
-    }
-
     /// The group of resctrl that it makes or enters.
     pub(crate) fn rdt(&self) -> Option<&Rdt> {
         self.host.iter().find_map(|step| match &step.op {
             HostOp::Rdt(rdt) => Some(rdt),
             _ => None,
         })
+    }
+
+    /// Whether the init waits for its creator before anything else.
+    pub(crate) fn admission(&self) -> bool {
+        let wait = Op::Await(Message::Admitted);
+        self.child.iter().any(|step| step.op == wait)
     }
 
     /// How many mounts turn read-only after everything is in place.

@@ -17,6 +17,7 @@ use orlop_init::plan::progress;
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::systemd::Bus;
 use crate::compile::Rdt;
 use crate::compile::exec::Join;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +43,9 @@ pub(crate) struct Record {
     pub(crate) rootfs: PathBuf,
     /// Path of the cgroup below the cgroup root.
     pub(crate) cgroup: String,
+    /// The unit whose cgroup that is, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<UnitRecord>,
     /// Its number ([`crate::cgroup::Cgroup::number`]); 0 in an intent.
     #[serde(default)]
     pub(crate) cgroup_number: u64,
@@ -65,6 +69,13 @@ pub(crate) struct Record {
     /// The group of resctrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rdt: Option<Rdt>,
+}
+
+/// The unit that systemd has made for a container: later calls are told of no driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UnitRecord {
+    pub(crate) name: String,
+    pub(crate) bus: Bus,
 }
 
 /// A container's directory.

@@ -13,10 +13,13 @@ use oci_spec::runtime::{
 use serde_json::{Map, Value};
 
 use crate::bundle::drop_nulls;
+use crate::cgroup::CgroupWrite;
 use crate::compile::resources::limits;
+use crate::compile::unit::limit_properties;
 use crate::container::{Container, Status};
 use crate::control::{not_found, not_running};
 use crate::error::{Error, ErrorKind, Result};
+use crate::supervise::unit;
 
 /// The keys of `linux.resources` that can be changed. The others (`devices` above all, which
 /// kubelets always send) have no effect.
@@ -71,14 +74,24 @@ impl Container {
         }
         record.resources = Some(merged(resources, saved));
         let before = cgroup.before(&limits.writes);
+        // systemd first: it writes what it keeps less exactly, or not at all.
+        self.tell_systemd(&limits.writes)?;
         let result =
             cgroup.apply(&limits.writes).and_then(|()| self.directory.write_record(&record));
         if result.is_err() {
+            let _first_error_counts = self.tell_systemd(&before.writes());
             cgroup.undo(&before);
         } else {
             self.record.resources = record.resources;
         }
         result
+    }
+
+    /// Tells systemd of the limits, where it has made the cgroup: it would bring the old ones back.
+    fn tell_systemd(&self, writes: &[CgroupWrite]) -> Result<()> {
+        let Some(unit) = &self.record.unit else { return Ok(()) };
+        let properties = limit_properties(writes);
+        if properties.is_empty() { Ok(()) } else { unit::set_properties(unit, &properties) }
     }
 }
 

@@ -14,6 +14,7 @@
 mod acts;
 mod facts;
 mod sys;
+mod watch;
 
 use std::io::Write;
 

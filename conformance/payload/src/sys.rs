@@ -86,6 +86,14 @@ pub(crate) fn leave_sleeper() -> Reply {
     }
 }
 
+/// Whether a file is one in memory that nobody can write any more.
+pub(crate) fn is_sealed(file: &std::fs::File) -> bool {
+    use std::os::fd::AsRawFd;
+    // SAFETY: F_GET_SEALS takes no pointer, and the descriptor is borrowed from a live file.
+    let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+    seals >= 0 && seals & libc::F_SEAL_WRITE != 0
+}
+
 /// Takes memory and writes to each page of it.
 pub(crate) fn touch(bytes: usize) -> Value {
     let mut memory = vec![0_u8; bytes];

@@ -1,12 +1,22 @@
 //! The cases: one file for each section, one line of a table or one small function for each case.
 
+mod attacks;
 mod capabilities;
+mod cgroups;
+mod devices;
+mod errors;
+mod exec;
+mod features;
+mod hooks;
 mod lifecycle;
 mod mount_options;
+mod mounts;
 mod namespaces;
+mod paths;
 mod process;
 mod rlimits;
 mod seccomp;
+mod terminal;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -41,8 +51,18 @@ pub fn all() -> Vec<Case> {
         rlimits::add,
         capabilities::add,
         namespaces::add,
+        mounts::add,
         mount_options::add,
+        devices::add,
+        paths::add,
+        hooks::add,
         seccomp::add,
+        cgroups::add,
+        terminal::add,
+        exec::add,
+        features::add,
+        errors::add,
+        attacks::add,
     ] {
         add(&mut list);
     }

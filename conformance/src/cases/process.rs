@@ -359,6 +359,8 @@ fn users(s: &mut Section<'_>) {
     }
 }
 
+pub(super) use sys::duplicate;
+
 mod sys {
     #![allow(unsafe_code)]
     use std::os::fd::AsRawFd;
@@ -378,7 +380,7 @@ mod sys {
     }
 
     /// Makes a descriptor that a program executed from here gets under this number.
-    pub(super) fn duplicate(file: &impl AsRawFd, number: i32) {
+    pub(in crate::cases) fn duplicate(file: &impl AsRawFd, number: i32) {
         // SAFETY: a case's process is its own and knows which numbers it uses: those below ten are free but for the
         // streams and `file` itself; where `file` has the number, its close-on-exec flag is cleared instead.
         unsafe {

@@ -110,6 +110,11 @@ impl<'l> Section<'l> {
         Self { list, kind, name, spec }
     }
 
+    /// Says where the cases from here on are written down.
+    pub fn section_at(&mut self, spec: &'static str) {
+        self.spec = spec;
+    }
+
     /// Adds a case.
     pub fn case(
         &mut self,

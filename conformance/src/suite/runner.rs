@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use super::report::{Cell, Report, Row, Runtime, Verdict};
 use super::{Case, Kind, Outcome, child, known, sweep};
 use crate::run::lossy;
-use crate::tmp::TempDir;
 
 /// What to run.
 #[derive(Debug)]
@@ -84,7 +83,8 @@ pub fn run(
     let chosen: Vec<usize> = (0..cases.len()).filter(|i| wanted(&cases[*i])).collect();
     let jobs: Vec<Job> =
         chosen.iter().flat_map(|case| (0..plan.runtimes.len()).map(|r| (*case, r))).collect();
-    let work = TempDir::new("orlop-suite");
+    let work = std::env::temp_dir().join(crate::tmp::unique("orlop-suite"));
+    std::fs::create_dir(&work).unwrap_or_else(|e| panic!("{}: {e}", work.display()));
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let results: Mutex<Vec<(Job, Cell)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -92,7 +92,7 @@ pub fn run(
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let case = &cases[job.0];
-                    let cell = cell(case, job.0, &plan.runtimes[job.1], plan, work.path());
+                    let cell = cell(case, job.0, &plan.runtimes[job.1], plan, &work);
                     let number = done.fetch_add(1, Ordering::Relaxed) + 1;
                     progress(
                         number,
@@ -112,6 +112,9 @@ pub fn run(
         .iter()
         .map(|case| row(&cases[*case], cells.by_ref().take(plan.runtimes.len()).collect()))
         .collect();
+    if let Err(text) = sweep::remove_tree(&work) {
+        eprintln!("{text}");
+    }
     let _: std::io::Result<()> =
         std::fs::remove_dir(Path::new(super::host::CGROUPS).join(crate::harness::CGROUP_PARENT));
     Report::new(plan.runtimes.clone(), rows)

@@ -88,10 +88,25 @@ pub fn clean(pid: i32, dir: &Path) -> Vec<String> {
             let _: nix::Result<()> = umount2(mount.target.as_str(), MntFlags::MNT_DETACH);
         }
     }
-    if let Err(e) = std::fs::remove_dir_all(dir) {
-        found.push(format!("{}: {e}", dir.display()));
+    match remove_tree(dir) {
+        Ok(()) => {}
+        Err(text) => found.push(text),
     }
     found
+}
+
+/// Removes a directory, but never what is mounted in it: that may be the host's.
+///
+/// # Errors
+/// Why something stays, in words.
+pub fn remove_tree(dir: &Path) -> Result<(), String> {
+    // By text: names are escaped in the table, but the directory is the suite's own and its name is plain.
+    let own = lossy(Path::new("/proc/self/mountinfo"));
+    let below = |m: &crate::proc::Mount| m.target.starts_with(&*dir.to_string_lossy());
+    if own.is_empty() || crate::proc::mounts(&own).iter().any(below) {
+        return Err(format!("{} stays, as something is mounted in it", dir.display()));
+    }
+    std::fs::remove_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))
 }
 
 fn remove_cgroup(path: &Path) {

@@ -23,7 +23,8 @@ pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let bundle: Bundle = launch::enter_bundle(parsed)?;
     // Only names that follow from the id (the cgroup's) depend on it.
     let id = if parsed.operands.is_empty() { "ID".to_owned() } else { parsed.operand(0) };
-    let plan = Container::builder(id, bundle).state_root(&context.root).plan()?;
+    let builder = Container::builder(id, bundle).state_root(&context.root);
+    let plan = builder.cgroup_driver(context.cgroup_driver()?).plan()?;
     if parsed.is_on("json") {
         let text = output::pretty_json(&plan.to_json(), "  ")?;
         return output::text(&format!("{text}\n"));

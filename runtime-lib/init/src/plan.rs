@@ -64,10 +64,12 @@ impl Attributes {
 /// Other ids of a mount's files than the filesystem has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
-    /// Slot of the user namespace whose maps these are.
-    pub slot: u16,
+    /// Slot of the user namespace whose maps these are; `None` for the container's own.
+    pub slot: Option<u16>,
     /// For the whole tree.
     pub tree: bool,
+    /// The creator makes the mount, as the init in its user namespace may not.
+    pub by_creator: bool,
 }
 
 /// A bind mount.
@@ -98,7 +100,8 @@ pub struct Filesystem<B> {
     pub source: B,
     /// Path in the container's root.
     pub target: B,
-    /// Options of the filesystem: a list of `key` and `key=value`.
+    /// Options of the filesystem: a list of `key` and `key=value`. SELinux contexts may be in
+    /// double quotes, as mount(2) needs them where they have commas.
     pub options: B,
     /// `MOUNT_ATTR_*` to set.
     pub attributes: u64,
@@ -329,10 +332,13 @@ pub enum Op<B> {
         /// Bit n for node n, in little-endian 64-bit words; may be empty.
         nodes: B,
     },
-    /// A new session keyring of this name (keyctl(2)); a kernel without keyrings is fine.
+    /// The session keyring of this name, new where there is none (keyctl(2)); a kernel without
+    /// keyrings is fine.
     SessionKeyring {
         /// `_ses.ID`.
         name: B,
+        /// What others may do with a new one, as `KEYCTL_SETPERM` takes it; 0 where it is another's.
+        permissions: u32,
     },
     /// Sets `lo` up in a new network namespace.
     LoopbackUp,
@@ -362,6 +368,13 @@ pub enum Op<B> {
     Bind(Bind<B>),
     /// A new filesystem.
     Filesystem(Filesystem<B>),
+    /// Sets the SELinux label of a file: for a filesystem that takes none as an option.
+    Relabel {
+        /// Path of a directory in the container's root.
+        target: B,
+        /// The label, without NUL.
+        label: B,
+    },
     /// Changes the attributes of a mount that is there (`remount`).
     Remount {
         /// Path in the container's root.
@@ -457,9 +470,9 @@ pub enum Op<B> {
     },
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
-    /// Loads the seccomp filter.
+    /// Loads the seccomp filter, and lets the creator take its listener where it has one.
     Seccomp {
-        /// `SECCOMP_FILTER_FLAG_*`.
+        /// `SECCOMP_FILTER_FLAG_*`; [`NEW_LISTENER`] for a listener.
         flags: u32,
         /// `struct sock_filter`s.
         program: B,
@@ -540,10 +553,14 @@ pub enum Message {
     Mounted = b'm',
     /// Creator: those hooks have run.
     HooksDone = b'h',
+    /// Creator: it has the filter's listener.
+    ListenerTaken = b't',
     /// Creator: the process that was reborn is known.
     Adopted = b'a',
     /// Creator: what only it can do to a process in a user namespace is done, its id maps first.
     Admitted = b'd',
+    /// Creator: the process is in the cgroup that systemd has made.
+    InUnit = b'u',
     /// Init: nothing but `start` and execve is left.
     Ready = b'r',
     /// Creator: go.
@@ -652,6 +669,8 @@ steps! {
     Execve,
     /// clone(2) into the joined pid namespace.
     Clone,
+    /// Handing the filter's listener over.
+    Listener,
     /// The creator is gone.
     CreatorGone,
     /// Out of the init's fixed buffers.
@@ -666,6 +685,10 @@ impl Step {
     }
 }
 
+/// Exit status of an init that was handed no plan that it understands. One that failed before it had a
+/// page to say so in exits with the errno, which is smaller.
+pub const EXIT_NO_PLAN: i32 = 254;
+
 /// First byte of the message in which the init tells the pid that it was [`Op::Reborn`] as, as its
 /// own pid namespace numbers it: a little-endian u32 follows.
 pub const REBORN: u8 = b'p';
@@ -674,6 +697,12 @@ pub const REBORN: u8 = b'p';
 /// a bind mount, or the root. The index of the operation follows, a little-endian u32. The answer is
 /// this byte with a descriptor, or with an errno, a little-endian i32.
 pub const SOURCE: u8 = b'o';
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` (linux/seccomp.h, since Linux 5.0).
+pub const NEW_LISTENER: u32 = 1 << 3;
+
+/// First byte of the message in which the init tells the number of the descriptor that is its
+/// filter's listener: a little-endian u32 follows.
+pub const LISTENER: u8 = b'l';
 
 /// The shared page in which the init tells where it is: byte offsets of little-endian u32s.
 ///

@@ -1,8 +1,11 @@
 //! The loop: one arm for each operation.
 
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
-use orlop_init::plan::{Header, Message, Op, REBORN, SOURCE, Step, VERSION};
+use orlop_init::plan::{
+    EXIT_NO_PLAN, Header, LISTENER, Message, NEW_LISTENER, Op, REBORN, SOURCE, Step, VERSION,
+};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -14,8 +17,6 @@ use crate::wire::Str;
 
 /// Exit status of an init that failed; the shared page says why.
 const EXIT_FAILED: i32 = 255;
-/// Exit status of an init that was handed no plan that it understands.
-const EXIT_NO_PLAN: i32 = 254;
 /// Exit status of an init that contradicts itself.
 pub(crate) const EXIT_BUG: i32 = 253;
 
@@ -30,6 +31,8 @@ pub(crate) struct Init<'a> {
     start: Option<OwnedFd>,
     /// The container's root directory, once it is attached.
     pub(crate) root: Option<OwnedFd>,
+    /// What is mounted or unmounted in the host's tree would be so on the host, too.
+    pub(crate) shared_with_host: bool,
     /// The init's own handle on procfs.
     pub(crate) procfs: Option<OwnedFd>,
     /// The host's procfs, where a security module is to be told something.
@@ -40,10 +43,12 @@ pub(crate) struct Init<'a> {
     pub(crate) last_directory: Option<(&'a [u8], BorrowedFd<'static>)>,
     /// Mounts that turn read-only later.
     pub(crate) sealed: ops::mounts::Sealed,
-    /// The program's path, NUL-terminated, once it is found.
-    pub(crate) program: ops::program::PathBuffer,
+    /// Where strings are kept: not in here, as each copy of this would hold them.
+    pub(crate) memory: sys::Table<u8>,
+    /// The program's path, once it is found.
+    pub(crate) program: &'static CStr,
     /// `HOME=...`, once it is looked up.
-    pub(crate) home: Option<ops::program::PathBuffer>,
+    pub(crate) home: Option<&'static CStr>,
     /// The pid namespace that was joined for children.
     pub(crate) pid_namespace: Option<BorrowedFd<'static>>,
     /// Where argv and envp are put together.
@@ -54,8 +59,10 @@ pub(crate) struct Init<'a> {
 
 /// Executes the plan in the file `plan_fd`; called by the entry of the process.
 pub(crate) fn main(plan_fd: Option<RawFd>) -> ! {
-    let Some((mut init, ops)) = plan_fd.and_then(|fd| prepare(fd).ok()) else {
-        sys::exit(EXIT_NO_PLAN)
+    let prepared = plan_fd.ok_or(Fail::new(Step::Decode)).and_then(prepare);
+    let (mut init, ops) = match prepared {
+        Ok(prepared) => prepared,
+        Err(fail) => sys::exit(if fail.errno > 0 { fail.errno } else { EXIT_NO_PLAN }),
     };
     let progress = init.progress;
     if let Err(fail) = execute(&mut init, ops) {
@@ -99,12 +106,15 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         control,
         start,
         root: None,
+        shared_with_host: false,
         procfs: None,
         host_procfs: None,
         covers: ops::masks::Covers::default(),
         last_directory: None,
         sealed,
-        program: ops::program::PathBuffer::default(),
+        // The two below.
+        memory: sys::Table::with_room(2 * PATH_MAX).at(Step::Whole)?,
+        program: c"",
         home: None,
         pid_namespace: None,
         strings,
@@ -147,7 +157,9 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Scheduler(new) => sys::sched_setattr(&new).at(Step::Whole),
         Op::IoPriority { class, level } => sys::set_io_priority(class, level).at(Step::Whole),
         Op::MemoryPolicy { mode, nodes } => sys::set_mempolicy(mode, nodes.0).at(Step::Whole),
-        Op::SessionKeyring { name } => ops::process::session_keyring(name.c_str()?),
+        Op::SessionKeyring { name, permissions } => {
+            ops::process::session_keyring(name.c_str()?, permissions)
+        }
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
         Op::OpenRoot { path, isolate } => ops::root::open(init, path.c_str()?, isolate),
@@ -155,6 +167,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Chroot { slot } => ops::root::enter(init.slot(slot)?),
         Op::Bind(bind) => ops::mounts::bind(init, &bind),
         Op::Filesystem(filesystem) => ops::mounts::filesystem(init, &filesystem),
+        Op::Relabel { target, label } => ops::mounts::relabel(init, target.c_str()?, label.0),
         Op::Remount { target, attributes, tree_attributes } => {
             ops::mounts::remount(init, target.c_str()?, attributes, tree_attributes)
         }
@@ -185,7 +198,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
             Ok(())
         }
         Op::NoNewPrivileges => sys::set_no_new_privileges().at(Step::Whole),
-        Op::Seccomp { flags, program } => sys::load_seccomp(flags, program.0).at(Step::Whole),
+        Op::Seccomp { flags, program } => init.load_filter(flags, program.0),
         Op::Chdir { path } => ops::process::chdir(init, path.c_str()?),
         Op::CloseDescriptors => ops::process::close_descriptors(init),
         Op::ChdirAgain { path } => ops::process::chdir_again(init, path.c_str()?),
@@ -269,15 +282,40 @@ impl Init<'_> {
     fn reborn(&self, terminal: bool) -> Result<(), Fail> {
         if let Some(child) = sys::clone_sibling().at(Step::Clone)? {
             let [a, b, c, d] = child.to_le_bytes();
-            let told = rustix::io::write(&self.control, &[REBORN, a, b, c, d]);
-            sys::exit(if told.is_ok() { 0 } else { EXIT_FAILED })
+            let message = [REBORN, a, b, c, d];
+            let told = rustix::io::retry_on_intr(|| rustix::io::write(&self.control, &message));
+            told.at(Step::CreatorGone)?;
+            sys::exit(0)
         }
+        // Until then in its predecessor's process group, where the creator finds it if that could
+        // not name it.
+        self.wait_for(Message::Adopted)?;
         rustix::process::setsid().at(Step::Whole)?;
         if terminal {
             let terminal = sys::inherited(0).ok_or(Fail::new(Step::SetPty))?;
             rustix::process::ioctl_tiocsctty(sys::leave_open(terminal)).at(Step::SetPty)?;
         }
-        self.wait_for(Message::Adopted)
+        Ok(())
+    }
+
+    /// Loads the filter, and has the creator take its listener before anything can hang on it.
+    ///
+    /// The creator takes it out of this process, by pidfd_getfd(2): sending it would take
+    /// sendmsg(2), which the profile may have given to the agent. A write and a read it takes all
+    /// the same; the plan was checked for that. Nor does it stay here: whoever could trace this
+    /// process in the container would answer in the agent's place.
+    fn load_filter(&self, flags: u32, program: &[u8]) -> Result<(), Fail> {
+        let number = sys::load_seccomp(flags, program).at(Step::Whole)?;
+        if flags & NEW_LISTENER == 0 {
+            return Ok(());
+        }
+        let listener = sys::inherited(number).ok_or(Fail::new(Step::Listener))?;
+        let [a, b, c, d] = number.to_le_bytes();
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.control, &[LISTENER, a, b, c, d]))
+            .at(Step::CreatorGone)?;
+        self.wait_for(Message::ListenerTaken)?;
+        drop(listener);
+        Ok(())
     }
 
     fn notify(&self, message: Message) -> Result<(), Fail> {

@@ -111,6 +111,18 @@ impl Cgroup {
             .map_err(|errno| self.failed("cannot reach", errno).at(FIELD))
     }
 
+    /// Takes the cgroup `path` that somebody else has made for the container, and has the ancestors
+    /// hand down every controller they can.
+    ///
+    /// # Errors
+    /// There is none; it is threaded.
+    pub(crate) fn adopt(path: &str) -> Result<Self> {
+        let missing = || failed("cannot open", path, Errno::NOENT).at(FIELD);
+        let cgroup = Self::open(path)?.ok_or_else(missing)?;
+        cgroup.prepare(relative(path)?, true)?;
+        Ok(cgroup)
+    }
+
     /// Opens the cgroup `path` (absolute from the root of the hierarchy, clean), if there is one.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod files;
 mod remove;
 pub mod stats;
 mod sys;
+pub(crate) mod systemd;
 #[cfg(test)]
 mod tests;
 mod undo;
@@ -214,6 +215,38 @@ impl Cgroup {
             }
             _ => Ok(()), // killed, or gone with everything in it
         }
+    }
+
+    /// Moves a process into the cgroup.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn take(&self, pid: i32) -> Result<()> {
+        files::write(&self.dir, "cgroup.procs", &pid.to_string())
+            .map_err(|errno| self.failed(&format!("cannot move the process {pid} into"), errno))
+    }
+
+    /// Gives the cgroup to a user, who can divide it then: the directory, and the files that the
+    /// kernel lists for that (cgroups(7), Cgroup delegation). Limits stay root's.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn give_to(&self, uid: u32) -> Result<()> {
+        const LIST: &str = "/sys/kernel/cgroup/delegate"; // since Linux 4.15
+        let names = std::fs::read_to_string(LIST)
+            .map_err(|error| Error::sys(format!("cannot read {LIST:?}"), &error))?;
+        let uid = Some(rustix::fs::Uid::from_raw(uid));
+        for name in std::iter::once(".").chain(names.lines()) {
+            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+            match rustix::fs::chownat(&self.dir, name, uid, None, flags) {
+                // Files of controllers that are not here.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    return Err(self.failed(&format!("cannot give away {name:?} of"), errno));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The processes of the cgroup and all below it, as ids in the caller's pid namespace, sorted.

@@ -6,6 +6,20 @@ use super::{Cgroup, CgroupWrite, IfMissing, files};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Before(Vec<(String, String)>);
 
+impl Before {
+    /// As writes.
+    pub(crate) fn writes(&self) -> Vec<CgroupWrite> {
+        let write = |(file, value): &(String, String)| CgroupWrite {
+            field: file.clone().into(),
+            file: file.clone().into(),
+            value: value.clone(),
+            if_missing: IfMissing::Skip,
+            retry_if_invalid: false,
+        };
+        self.0.iter().map(write).collect()
+    }
+}
+
 impl Cgroup {
     /// Remembers what the files hold that are about to be written. What cannot be read cannot be
     /// brought back.

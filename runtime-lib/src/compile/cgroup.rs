@@ -1,21 +1,43 @@
 //! `linux.cgroupsPath` and `linux.resources`: the container's cgroup and its limits.
 
+use super::resources::ResourcePlan;
 use super::{Columns, Config, cgroup_path, resources};
+use crate::cgroup::CgroupWrite;
 use crate::error::{Error, Result};
 use crate::plan::{CgroupNeed, HostOp, Step};
 
 const PATH: &str = "linux.cgroupsPath";
 
-/// The container's cgroup.
+/// The container's cgroup, where no unit is it.
 pub(super) fn path(config: &Config<'_>) -> Result<Step<String>> {
-    let wanted = config.linux.and_then(|linux| linux.cgroups_path().as_deref());
-    let wanted = match wanted.map(|path| path.to_str()) {
-        Some(None) => return Err(Error::config(PATH, "is not UTF-8")),
-        Some(known) => known,
-        None => None,
-    };
     let (id, own) = (&config.request.id, &config.facts.own_cgroup);
-    Ok(Step { op: cgroup_path::cgroup_path(wanted, id, own)?, field: PATH.into() })
+    let op = cgroup_path::cgroup_path(wanted(config)?, id, own)?;
+    Ok(Step { op, field: PATH.into() })
+}
+
+/// `linux.cgroupsPath` as it stands.
+pub(super) fn wanted<'a>(config: &Config<'a>) -> Result<Option<&'a str>> {
+    let wanted = config.linux.and_then(|linux| linux.cgroups_path().as_deref());
+    match wanted.map(|path| path.to_str()) {
+        Some(None) => Err(Error::config(PATH, "is not UTF-8")),
+        known => Ok(known.flatten()),
+    }
+}
+
+/// `linux.resources`.
+pub(super) fn resources(config: &Config<'_>) -> Result<ResourcePlan> {
+    let resources = config.linux.and_then(|linux| linux.resources().as_ref());
+    let devices = config.linux.and_then(|linux| linux.devices().as_deref());
+    resources::compile(resources, devices)
+}
+
+/// As much memory as setting a container up may take, in bytes: some 250 KiB with Docker's
+/// configuration; more where there are many mounts.
+const SETUP_ROOM: u64 = 4 << 20;
+
+/// Whether a limit is smaller than what setting the container up takes.
+fn is_tight(write: &CgroupWrite) -> bool {
+    write.file == "memory.max" && write.value.parse().is_ok_and(|bytes: u64| bytes < SETUP_ROOM)
 }
 
 /// What a caller may do without who has no rights over cgroups: it is not root, or only of a user
@@ -28,23 +50,33 @@ pub(super) fn need(config: &Config<'_>, out: &Columns) -> CgroupNeed {
     }
     let wanted = config.linux.and_then(|linux| linux.cgroups_path().as_deref());
     let named = wanted.is_some_and(|path| !path.as_os_str().is_empty());
-    let limited = out.host.iter().any(|step| matches!(step.op, HostOp::CgroupWrite(_)));
+    let is_limit = |op: &HostOp| matches!(op, HostOp::CgroupWrite(_) | HostOp::LateCgroupWrite(_));
+    let limited = out.host.iter().any(|step| is_limit(&step.op));
     if named || limited { CgroupNeed::Asked } else { CgroupNeed::IfPermitted }
 }
 
 /// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup
-/// that is new.
+/// that is new. While it is set up, a container has [`SETUP_ROOM`] at least.
 pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    let resources = config.linux.and_then(|linux| linux.resources().as_ref());
-    let devices = config.linux.and_then(|linux| linux.devices().as_deref());
-    let plan = resources::compile(resources, devices)?;
-    for write in plan.limits.writes {
+    let plan = resources(config)?;
+    for mut write in plan.limits.writes {
+        if is_tight(&write) {
+            write.value = SETUP_ROOM.to_string();
+        }
         out.host(write.field.clone(), HostOp::CgroupWrite(write));
     }
     // From inside a user namespace no program can be attached; nor can a device be made there.
     let refused = config.facts.in_user_namespace || config.facts.unprivileged;
     if !plan.devices.allows_everything() && !refused {
         out.host("linux.resources.devices", HostOp::DeviceProgram(plan.devices));
+    }
+    Ok(())
+}
+
+/// Limits that are smaller than what setting up takes, when that is done.
+pub(super) fn tight_limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    for write in resources(config)?.limits.writes.into_iter().filter(is_tight) {
+        out.host(write.field.clone(), HostOp::LateCgroupWrite(write));
     }
     Ok(())
 }

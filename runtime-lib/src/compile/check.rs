@@ -1,6 +1,6 @@
 //! What a config.json must and must not hold, whatever else it asks for.
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Process, Spec};
 
 use super::{Columns, Config};
 use crate::error::{Error, ErrorKind, Result};
@@ -75,8 +75,7 @@ pub(super) fn unbuilt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
             out.warn(field, "has no effect here; its place is below linux");
         }
     }
-    process(config.process, out)?;
-    config.linux.map_or(Ok(()), linux)
+    process(config.process, out)
 }
 
 pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
@@ -88,23 +87,6 @@ pub(super) fn process(process: &Process, out: &mut Columns) -> Result<()> {
         out.warn("process.user.username", "has no effect on Linux; process.user.uid says who");
     }
     Ok(())
-}
-
-fn linux(linux: &Linux) -> Result<()> {
-    let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    refuse(&[("linux.mountLabel", filled(linux.mount_label()))])
-}
-
-fn refuse(fields: &[(&'static str, bool)]) -> Result<()> {
-    match fields.iter().find(|(_, there)| *there) {
-        Some((field, _)) => Err(not_built(*field)),
-        None => Ok(()),
-    }
-}
-
-/// The error of a field that is valid, and to come.
-pub(super) fn not_built(field: impl Into<crate::error::Field>) -> Error {
-    Error::unsupported(field, "not supported by this version of orlop")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
     process, schedule, streams,
 };
 use crate::error::{Error, Result};
-use crate::plan::{Bytes, CgroupNeed, HostOp, Plan, Slot, Step};
+use crate::plan::{Agent, Bytes, CgroupNeed, HostOp, Plan, Slot, Step};
 use crate::seccomp;
 
 /// What is kept of a container's configuration for the processes that join it later.
@@ -31,6 +31,9 @@ pub(crate) struct Join {
     pub(crate) rdt: Option<Rdt>,
     /// `SECCOMP_FILTER_FLAG_*` of the filter that is kept beside.
     pub(crate) seccomp_flags: Option<u32>,
+    /// Who answers for it.
+    #[serde(default)]
+    pub(crate) seccomp_agent: Option<Agent>,
     pub(crate) no_new_keyring: bool,
     pub(crate) no_pivot: bool,
     pub(crate) dev_is_bound: bool,
@@ -64,6 +67,10 @@ impl Join {
             memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
             rdt: plan.rdt().cloned(),
             seccomp_flags,
+            seccomp_agent: plan.host.iter().find_map(|step| match &step.op {
+                HostOp::CallAgent(agent) => Some(agent.clone()),
+                _ => None,
+            }),
             no_new_keyring: request.no_new_keyring,
             no_pivot: request.no_pivot,
             dev_is_bound: super::mounts::binds_dev(spec),
@@ -138,8 +145,13 @@ const AS_USER: &[Section] = &[
 ];
 
 /// What the creator does meanwhile.
-const HOST: &[Section] =
-    &[process::oom_score_of_admitted, process::hard_limits, namespaces::admit, streams::owner];
+const HOST: &[Section] = &[
+    process::oom_score_of_admitted,
+    process::hard_limits,
+    namespaces::admit,
+    streams::owner,
+    super::seccomp::meet,
+];
 
 /// ... and when the init is ready.
 /// (The OOM score only now, as it is the reborn process's.)
@@ -171,35 +183,34 @@ pub(crate) fn compile(
     schedule::first_affinity(&config, &mut out)?;
     enter(join, &config, &mut out)?;
     run(CHILD, &config, &mut out)?;
-    let mut filter = join
-        .seccomp_flags
-        .zip(filter)
-        .map(|(flags, program)| Op::Seccomp { flags, program: Bytes::blob(program) });
+    let filter = join.seccomp_flags.zip(filter);
+    out.filter = filter.map(|(flags, program)| seccomp::Filter::from_bytes(&program, flags));
+    out.agent.clone_from(&join.seccomp_agent);
+    let mut loaded = false;
     // As for the container's own process: early where loading takes CAP_SYS_ADMIN.
     if !config.nnp() {
-        load(&mut filter, &mut out);
+        load(&mut loaded, &mut out);
     }
     run(AS_USER, &config, &mut out)?;
     if request.joins_pid {
         // Before others in the container could take hold of a process without it.
-        if allows_rebirth(&filter) {
-            load(&mut filter, &mut out);
+        if out.filter.as_ref().is_some_and(super::seccomp::allows_rebirth) {
+            load(&mut loaded, &mut out);
         }
         let terminal = config.process.terminal().unwrap_or(false);
         out.child("linux.namespaces", Op::Reborn { terminal });
     }
-    load(&mut filter, &mut out);
+    load(&mut loaded, &mut out);
+    super::seccomp::check_agent(&out)?;
     super::ready(&config, &mut out)?;
     process::exec(&config, &mut out)?;
     run(HOST, &config, &mut out)?;
-    if request.joins_pid {
-        out.host("linux.namespaces", HostOp::Adopt);
-    }
     if let Some(rdt) = &join.rdt {
         out.host("linux.intelRdt", HostOp::JoinRdt(rdt.clone()));
     }
     run(AT_LAST, &config, &mut out)?;
     Ok(Plan {
+        unit: None,
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         rootfs: config.rootfs.clone(),
@@ -228,15 +239,11 @@ fn run(sections: &[Section], config: &Config<'_>, out: &mut Columns) -> Result<(
     sections.iter().try_for_each(|section| section(config, out))
 }
 
-fn allows_rebirth(filter: &Option<Op<Bytes>>) -> bool {
-    let Some(Op::Seccomp { program, flags }) = filter else { return true };
-    let filter = seccomp::Filter::from_bytes(&program.0, *flags);
-    super::seccomp::allows_rebirth(&filter)
-}
-
-fn load(filter: &mut Option<Op<Bytes>>, out: &mut Columns) {
-    if let Some(op) = filter.take() {
-        out.child("linux.seccomp", op);
+fn load(loaded: &mut bool, out: &mut Columns) {
+    if let Some(filter) = out.filter.as_ref().filter(|_| !*loaded) {
+        let (flags, program) = (filter.flags, Bytes::blob(filter.to_bytes()));
+        out.child("linux.seccomp", Op::Seccomp { flags, program });
+        *loaded = true;
     }
 }
 

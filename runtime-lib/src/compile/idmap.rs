@@ -1,6 +1,6 @@
 //! Id-mapped mounts: `uidMappings` and `gidMappings` of a mount, and its options `idmap` and `ridmap`.
 
-use oci_spec::runtime::{LinuxNamespaceType, Mount};
+use oci_spec::runtime::Mount;
 use orlop_init::plan::IdMap as Map;
 
 use super::ids::{IdMap, IdMaps};
@@ -21,17 +21,23 @@ pub(super) fn of(
     let users = IdMap::new(mount.uid_mappings().as_deref().unwrap_or_default(), &uids)?;
     let groups = IdMap::new(mount.gid_mappings().as_deref().unwrap_or_default(), &gids)?;
     let tree = option.is_some_and(|(_, tree)| tree);
+    let bind = super::mount_options::is_bind(mount);
     let slot = match (users.0.is_empty(), groups.0.is_empty(), option) {
         (true, true, None) => return Ok(None),
         (true, true, Some((index, _))) => {
             let field = format!("{field}.options[{index}]");
-            namespace_slot(config, &field, out)?
+            check_namespace(config, &field, bind)?;
+            None
         }
         (true, false, _) => return Err(Error::config(uids, "is missing beside gidMappings")),
         (false, true, _) => return Err(Error::config(gids, "is missing beside uidMappings")),
-        (false, false, _) => slot(uids, IdMaps { users, groups }, out)?,
+        (false, false, _) => Some(slot(uids.clone(), IdMaps { users, groups }, out)?),
     };
-    Ok(Some(Map { slot, tree }))
+    if config.facts.unprivileged {
+        let text = "id-mapped mounts are not supported for rootless containers";
+        return Err(Error::unsupported(uids, text));
+    }
+    Ok(Some(Map { slot, tree, by_creator: bind && config.user.is_some() }))
 }
 
 /// One user namespace for all mounts with the same maps.
@@ -43,11 +49,17 @@ fn slot(field: String, maps: IdMaps, out: &mut Columns) -> Result<u16> {
     }
 }
 
-fn namespace_slot(config: &Config<'_>, field: &str, _out: &mut Columns) -> Result<u16> {
-    if config.namespaces.separate(LinuxNamespaceType::User) {
-        return Err(super::check::not_built(field.to_owned()));
+/// Whether the container has a user namespace to take the maps of.
+fn check_namespace(config: &Config<'_>, field: &str, bind: bool) -> Result<()> {
+    if !config.user.is_some() {
+        let text = "ids are mapped by uidMappings and gidMappings of the mount, or by the \
+            container's user namespace, and there is neither";
+        return Err(Error::config(field.to_owned(), text));
     }
-    let text = "ids are mapped by uidMappings and gidMappings of the mount, or by the container's \
-        user namespace, and there is neither";
-    Err(Error::config(field.to_owned(), text))
+    if !bind {
+        let text =
+            "a filesystem that is made in the container's user namespace has its ids already";
+        return Err(Error::config(field.to_owned(), text));
+    }
+    Ok(())
 }

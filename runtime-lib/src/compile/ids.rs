@@ -11,8 +11,8 @@ use crate::plan::Bytes;
 /// As many ranges as the kernel takes (`UID_GID_MAP_MAX_EXTENTS`).
 const MOST_RANGES: usize = 340;
 
-/// As much as the kernel takes in the one write that it allows: less than a page.
-const LONGEST_TEXT: usize = 4095;
+/// It takes a map in one write, of less than a page.
+const MOST_BYTES: usize = 4096;
 
 /// Ids in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +55,13 @@ impl IdMap {
         for (index, range) in map.0.iter().enumerate() {
             range.check(&format!("{field}[{index}]"))?;
         }
-        if map.to_string().len() > LONGEST_TEXT {
-            let text = format!("is longer than the kernel takes as text ({LONGEST_TEXT} bytes)");
-            return Err(Error::config(field.to_owned(), text));
-        }
         map.check_overlaps(field, |range| range.inside)?;
         map.check_overlaps(field, |range| range.outside)?;
+        let bytes = map.to_string().len();
+        if bytes >= MOST_BYTES {
+            let text = format!("{bytes} bytes of text are more than the kernel takes (4095)");
+            return Err(Error::config(field.to_owned(), text));
+        }
         Ok(map)
     }
 

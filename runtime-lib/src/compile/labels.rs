@@ -1,4 +1,4 @@
-//! What security modules make of the program: `process.apparmorProfile`, `process.selinuxLabel`.
+//! Security modules: `process.apparmorProfile`, `process.selinuxLabel`, `linux.mountLabel`.
 
 use orlop_init::plan::Op;
 
@@ -8,6 +8,7 @@ use crate::plan::Bytes;
 
 const APPARMOR: &str = "process.apparmorProfile";
 const SELINUX: &str = "process.selinuxLabel";
+const MOUNT: &str = "linux.mountLabel";
 
 /// The attribute that holds the AppArmor profile of the next program (below
 /// `/proc/thread-self/attr`; since Linux 5.8).
@@ -17,6 +18,9 @@ pub(super) const APPARMOR_EXEC: &str = "apparmor/exec";
 
 /// The attribute that holds the SELinux label of the next program.
 pub(super) const SELINUX_EXEC: &str = "exec";
+
+/// The attribute that holds the SELinux label of new keys.
+const SELINUX_KEYS: &str = "keycreate";
 
 /// The name of no profile at all.
 const UNCONFINED: &str = "unconfined";
@@ -48,6 +52,19 @@ fn label<'a>(config: &Config<'a>) -> Result<Option<&'a str>> {
     Ok(label)
 }
 
+/// The label of the filesystems that the container gets, where there is a host to apply it.
+pub(super) fn mount_label<'a>(config: &Config<'a>) -> Result<Option<&'a str>> {
+    let label = config.linux.and_then(|linux| filled(linux.mount_label()));
+    match label {
+        Some(_) if !config.facts.selinux => Err(no_selinux(MOUNT)),
+        // It is put in quotes.
+        Some(label) if label.contains(['"', '\0']) => {
+            Err(Error::config(MOUNT, "contains a quote or a NUL byte"))
+        }
+        label => Ok(label),
+    }
+}
+
 /// The error of a label on a host without SELinux.
 fn no_selinux(field: &'static str) -> Error {
     let text = "selinux label is specified in config, but selinux is disabled or not supported";
@@ -56,6 +73,8 @@ fn no_selinux(field: &'static str) -> Error {
 
 /// The procfs that the attributes are written through.
 pub(super) fn open_procfs(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    // Whether or not there is a mount to take it.
+    mount_label(config)?;
     let profile = profile(config)?.map(|_| APPARMOR);
     if let Some(field) = profile.or(label(config)?.map(|_| SELINUX)) {
         out.child(field, Op::OpenProcfs);
@@ -87,4 +106,21 @@ pub(super) fn selinux(config: &Config<'_>, out: &mut Columns) -> Result<()> {
         Some(label) => attribute(SELINUX, SELINUX_EXEC, label.to_owned(), out),
         None => Ok(()),
     }
+}
+
+/// The label of a session keyring that is about to be made: without it the program could not use
+/// its own. execve(2) resets it.
+pub(super) fn keys(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    match label(config)? {
+        Some(label) => attribute(SELINUX, SELINUX_KEYS, label.to_owned(), out),
+        None => Ok(()),
+    }
+}
+
+/// The label of a directory in the container, for a filesystem that takes no label as an option.
+pub(super) fn relabel(config: &Config<'_>, target: Bytes, out: &mut Columns) -> Result<()> {
+    if let Some(label) = mount_label(config)? {
+        out.child(MOUNT, Op::Relabel { target, label: Bytes::blob(label) });
+    }
+    Ok(())
 }

@@ -31,6 +31,8 @@ mod sysctl;
 #[cfg(test)]
 mod tests;
 mod time;
+pub(crate) mod unit;
+mod variant;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,8 +40,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, Process, Spec};
 use orlop_init::plan::{Message, Op};
 
+use crate::cgroup::systemd::Bus;
 use crate::error::{Error, Field, Result};
-use crate::plan::{Bytes, HostOp, Plan, Slot, Step};
+use crate::plan::{Agent, Bytes, HostOp, Plan, Slot, Step};
 
 pub(crate) use capabilities::names as capability_names;
 pub(crate) use check::check_id;
@@ -70,6 +73,8 @@ pub(crate) struct Request {
     pub(crate) null_streams: u8,
     /// There is a socket for the terminal's master.
     pub(crate) console_socket: bool,
+    /// The systemd that makes the cgroup; without one, the runtime makes it itself.
+    pub(crate) systemd: Option<Bus>,
     /// The process joins a container that is there, rather than to become one.
     pub(crate) joins: bool,
     /// ... and that container has a pid namespace.
@@ -85,6 +90,9 @@ pub(crate) struct HostFacts {
     pub(crate) last_capability: u8,
     /// The runtime's own cgroup, as `/user.slice/x`.
     pub(crate) own_cgroup: String,
+    /// The cgroup of the user's systemd that makes the container's, as
+    /// `/user.slice/user-1000.slice/user@1000.service`; empty for the system's.
+    pub(crate) manager_cgroup: String,
     /// `/proc/kcore` is there.
     pub(crate) kcore: bool,
     /// The caller is not root, not even of a user namespace.
@@ -107,6 +115,7 @@ const CHILD: &[Section] = &[
     namespaces::admission,
     labels::open_procfs,
     schedule::first_affinity,
+    unit::await_unit,
     time::namespace,
     namespaces::join,
     namespaces::unshare_late,
@@ -158,6 +167,7 @@ const CHILD: &[Section] = &[
     ready,
     hooks::start_container,
     seccomp::after_hooks,
+    seccomp::warn_of_no_listener,
     process::exec,
 ];
 
@@ -168,15 +178,18 @@ const HOST: &[Section] = &[
     process::oom_score_of_admitted,
     process::hard_limits,
     namespaces::admit,
+    unit::tell,
     namespaces::adopt_early,
     cgroup::limits,
+    unit::owner,
     streams::owner,
     hooks::runtime,
-    namespaces::adopt,
+    seccomp::meet,
     // Of the process that it is by now: it may have been reborn before the first one's was written.
     process::oom_score,
     rdt::group,
     await_ready,
+    cgroup::tight_limits,
     schedule::by_creator,
 ];
 
@@ -195,6 +208,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
     }
     seccomp::check(&out)?;
     let cgroup_need = cgroup::need(&config, &out);
+    let unit = unit::unit(&config)?;
     Ok(Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -205,8 +219,12 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         slots: out.slots,
         child: out.child,
         host: out.host,
-        cgroup: cgroup::path(&config)?,
+        cgroup: match &unit {
+            Some(Step { op, field }) => Step { op: op.cgroup.clone(), field: field.clone() },
+            None => cgroup::path(&config)?,
+        },
         cgroup_need,
+        unit,
         poststart: hooks::poststart(&config)?,
         poststop: hooks::poststop(&config)?,
         annotations: annotations(spec),
@@ -287,6 +305,8 @@ struct Columns {
     warnings: Vec<(Field, String)>,
     /// The filter that is loaded by one of the init's operations.
     filter: Option<crate::seccomp::Filter>,
+    /// Who answers for it.
+    agent: Option<Agent>,
 }
 
 impl Columns {

@@ -153,6 +153,11 @@ pub(crate) fn propagation_name(change: u8) -> &'static str {
     named.map_or("unknown", |(name, _)| name)
 }
 
+/// Whether a mount is a bind mount.
+pub(super) fn is_bind(mount: &oci_spec::runtime::Mount) -> bool {
+    Options::read(mount.options().as_deref().unwrap_or_default()).bind.is_some()
+}
+
 /// The options of one mount.
 #[derive(Debug, Default)]
 pub(super) struct Options<'a> {

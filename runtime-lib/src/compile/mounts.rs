@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Op, Special};
 
 use super::mount_options::{Options, attr};
-use super::{Columns, Config, clean, idmap, kernel_path, sysctl};
+use super::{Columns, Config, clean, idmap, kernel_path, labels, sysctl};
 use crate::error::{Error, Result};
 use crate::plan::Bytes;
 
@@ -47,6 +47,9 @@ const PSEUDO: [&str; 20] = [
     "tmpfs",
     "tracefs",
 ];
+
+/// The flag of filesystems that fsconfig(2) has no name for: it goes by mount(2).
+const IVERSION: &str = "iversion";
 
 /// One mount with what its fields say.
 struct Entry<'a> {
@@ -115,7 +118,16 @@ pub(super) fn mounts_and_sysctls(config: &Config<'_>, out: &mut Columns) -> Resu
                 filesystem.special = filesystem.special.with(Special::PROCFS);
             }
         }
+        let unlabelled = match &op {
+            Op::Filesystem(filesystem) if filesystem.fstype.to_text() == "mqueue" => {
+                Some(filesystem.target.clone())
+            }
+            _ => None,
+        };
         out.child(entry.field, op);
+        if let Some(target) = unlabelled {
+            labels::relabel(config, target, out)?;
+        }
         if writable {
             sysctl::emit(config, out)?;
             procfs_wanted = false;
@@ -170,7 +182,7 @@ fn compile(config: &Config<'_>, entry: &Entry<'_>, out: &mut Columns) -> Result<
         cgroup_of_the_host(entry, map)
     } else {
         check_ids(config, entry)?;
-        filesystem(entry, map)
+        filesystem(config, entry, map)
     }
 }
 
@@ -328,7 +340,7 @@ fn no_copy_up(entry: &Entry<'_>) -> Result<()> {
     Ok(())
 }
 
-fn filesystem(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
+fn filesystem(config: &Config<'_>, entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
     let Some(fstype) = entry.fstype() else {
         return Err(entry.error("type", "is missing, and the mount is no bind mount"));
     };
@@ -347,7 +359,16 @@ fn filesystem(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
     if attributes & attr::RDONLY != 0 && !PSEUDO.contains(&fstype) {
         options.push("ro");
     }
+    if PSEUDO.contains(&fstype) {
+        // Versions of files that nobody keeps; and mount(2), which knows it, cannot all that
+        // these filesystems want.
+        options.retain(|option| *option != IVERSION);
+    } else if map.is_some() && options.contains(&IVERSION) {
+        return Err(entry.error("options", "iversion cannot be had together with mapped ids"));
+    }
     options.extend(&entry.options.data);
+    let label = context(config, entry, fstype)?;
+    options.extend(label.as_deref());
     check_lengths(entry, &options, map)?;
     if special.has(Special::SEAL) {
         attributes &= !attr::RDONLY;
@@ -366,6 +387,20 @@ fn filesystem(entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
         propagation: Bytes::blob(entry.options.propagation.as_slice()),
         special,
     }))
+}
+
+/// Filesystems without labels of their own for each mount: the policy labels what is in them.
+const UNLABELLED: [&str; 4] = ["cgroup2", "mqueue", "proc", "sysfs"];
+
+/// `linux.mountLabel` as an option of a filesystem, unless it is given a label of its own.
+fn context(config: &Config<'_>, entry: &Entry<'_>, fstype: &str) -> Result<Option<String>> {
+    let given = entry.options.data.iter().any(|option| option.starts_with("context="));
+    match labels::mount_label(config)? {
+        Some(label) if !given && !UNLABELLED.contains(&fstype) => {
+            Ok(Some(format!("context=\"{label}\"")))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// fsconfig(2) takes values of up to 255 bytes; longer ones go by mount(2), all of them in a page.

@@ -271,6 +271,7 @@ pub(super) fn unshare_late(config: &Config<'_>, out: &mut Columns) -> Result<()>
 pub(super) fn adopt_early(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if config.namespaces.is_born_again() {
         out.host("linux.namespaces", HostOp::Adopt);
+        out.host("linux.namespaces", HostOp::Release);
     }
     Ok(())
 }
@@ -280,14 +281,6 @@ pub(super) fn reborn(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if let Some(field) = config.namespaces.joined_pid() {
         let terminal = config.process.terminal().unwrap_or(false);
         out.child(field, Op::Reborn { terminal });
-    }
-    Ok(())
-}
-
-/// The creator's side of [`reborn`].
-pub(super) fn adopt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if let Some(field) = config.namespaces.joined_pid() {
-        out.host(field, HostOp::Adopt);
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimitType, Process};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process};
 use orlop_init::plan::Op;
 
-use super::{Columns, Config, clean, kernel_list, kernel_path};
+use super::{Columns, Config, clean, kernel_list, kernel_path, labels};
 use crate::error::{Error, Result};
 use crate::plan::{Bytes, HostOp};
 
@@ -72,10 +72,24 @@ pub(super) fn check_id(id: u32, field: &str) -> Result<()> {
 /// A session keyring of the container's own, so that it cannot reach the caller's keys.
 pub(super) fn session_keyring(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if !config.request.no_new_keyring {
+        labels::keys(config, out)?;
         let name = Bytes::c_string(format!("_ses.{}", config.request.id), "process")?;
-        out.child("process", Op::SessionKeyring { name });
+        let permissions = if config.request.joins { 0 } else { keyring_permissions(config) };
+        out.child("process", Op::SessionKeyring { name, permissions });
     }
     Ok(())
+}
+
+/// What the kernel gives a session keyring (linux/key.h: all to processes that have it; view, read
+/// and link to the owner's), and search: without it the processes of `exec` would not find it, and
+/// each have one of its own. In a user namespace, where names are the namespace's own, these may be
+/// of another user by then.
+fn keyring_permissions(config: &Config<'_>) -> u32 {
+    const KERNELS: u32 = 0x3f13_0000;
+    const SEARCH_BY_OWNER: u32 = 0x0008_0000;
+    const SEARCH_BY_OTHERS: u32 = 0x0000_0008;
+    let others = config.namespaces.separate(LinuxNamespaceType::User);
+    KERNELS | SEARCH_BY_OWNER | if others { SEARCH_BY_OTHERS } else { 0 }
 }
 
 /// `process.cwd`, checked.

@@ -32,6 +32,18 @@ pub mod ret {
     pub const DATA: u32 = 0x0000_ffff;
 }
 
+/// Flags of seccomp(2) (`SECCOMP_FILTER_FLAG_*`, linux/seccomp.h).
+pub mod flag {
+    /// Logs what is not allowed (since Linux 4.14).
+    pub const LOG: u32 = 1 << 1;
+    /// Leaves speculation on (since Linux 4.17).
+    pub const SPEC_ALLOW: u32 = 1 << 2;
+    /// Gives a descriptor over which an agent answers (since Linux 5.0).
+    pub const NEW_LISTENER: u32 = orlop_init::plan::NEW_LISTENER;
+    /// Once the agent has a call, only fatal signals interrupt it (since Linux 5.19).
+    pub const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+}
+
 /// The actions of the runtime-spec, and what each returns to the kernel.
 pub const ACTIONS: [(&str, Action, u32); 9] = [
     ("SCMP_ACT_ALLOW", Action::ScmpActAllow, ret::ALLOW),
@@ -83,9 +95,13 @@ pub const ARCHITECTURES: [(&str, Arch); 18] = [
 /// TSYNC stands for none, as in runc: the process that loads the filter has one thread.
 pub const FLAGS: [(&str, Flag, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", Flag::SeccompFilterFlagTsync, 0),
-    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", Flag::SeccompFilterFlagSpecAllow, 1 << 2),
-    ("SECCOMP_FILTER_FLAG_LOG", Flag::SeccompFilterFlagLog, 1 << 1),
-    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", Flag::SeccompFilterFlagWaitKillableRecv, 1 << 5),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", Flag::SeccompFilterFlagSpecAllow, flag::SPEC_ALLOW),
+    ("SECCOMP_FILTER_FLAG_LOG", Flag::SeccompFilterFlagLog, flag::LOG),
+    (
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+        Flag::SeccompFilterFlagWaitKillableRecv,
+        flag::WAIT_KILLABLE_RECV,
+    ),
 ];
 
 /// Checks the words of a profile that is still JSON, where the place of a wrong one is still known.

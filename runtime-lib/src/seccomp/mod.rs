@@ -45,7 +45,7 @@ pub use bpf::Instruction;
 pub use simulate::{SeccompData, simulate};
 
 use crate::error::{Error, Result};
-use known::ret;
+use known::{flag, ret};
 
 /// The most instructions that the kernel takes (`BPF_MAXINSNS`, linux/bpf_common.h).
 const MOST_INSTRUCTIONS: usize = 4096;
@@ -73,10 +73,9 @@ pub struct Call<'a> {
 /// Compiles a profile, the place of which in config.json is `field` (`linux.seccomp`).
 ///
 /// # Errors
-/// Names the field that is wrong, that asks for what is not built (`SCMP_ACT_NOTIFY` and its
-/// listener), or `field` itself where the program gets too long for the kernel.
+/// Names the field that is wrong, or `field` itself where the program gets too long for the kernel.
 pub fn compile(profile: &LinuxSeccomp, field: &str) -> Result<Filter> {
-    let flags = rules::flags(profile, field)?;
+    let mut flags = rules::flags(profile, field)?;
     let policy = rules::Policy::read(profile, field)?;
     let instructions = tree::program(&policy);
     if instructions.len() > MOST_INSTRUCTIONS {
@@ -85,10 +84,24 @@ pub fn compile(profile: &LinuxSeccomp, field: &str) -> Result<Filter> {
         return Err(Error::unsupported(field.to_owned(), message)
             .hint("list fewer architectures or conditions on arguments"));
     }
+    // Decided by the program: a rule for a call that no architecture knows asks nobody.
+    let asks = |i: &Instruction| i.code == bpf::op::RETURN && i.k & ret::ACTION == ret::USER_NOTIF;
+    if instructions.iter().any(asks) {
+        flags |= flag::NEW_LISTENER;
+    } else {
+        // The kernel refuses it without a listener, where it means nothing.
+        flags &= !flag::WAIT_KILLABLE_RECV;
+    }
     Ok(Filter { instructions, flags })
 }
 
 impl Filter {
+    /// Whether calls are given to an agent: the filter has a listener then.
+    #[must_use]
+    pub fn notifies(&self) -> bool {
+        self.flags & flag::NEW_LISTENER != 0
+    }
+
     /// The filter of which these are the bytes ([`Filter::to_bytes`]); what is left over of an
     /// incomplete instruction is dropped.
     #[must_use]
@@ -116,16 +129,15 @@ impl Filter {
     }
 
     /// Checks that calls still work once the filter is loaded, for those that the init has to make
-    /// between loading it and becoming the container's program.
+    /// between loading it and becoming the container's program. What the agent is asked for may
+    /// work.
     ///
     /// # Errors
     /// Names `field` and the first call that the filter does not let pass.
     pub fn check_allows(&self, calls: &[Call<'_>], field: &str) -> Result<()> {
-        let arch = names::native()?.audit;
-        for Call { name, number, args } in calls {
-            let data = SeccompData { number: *number, arch, instruction_pointer: 0, args: *args };
-            let answer = simulate(&self.instructions, &data);
-            if !matches!(answer & ret::ACTION, ret::ALLOW | ret::LOG) {
+        for call in calls {
+            if !matches!(self.action(call)?, ret::ALLOW | ret::LOG | ret::USER_NOTIF) {
+                let name = call.name;
                 let message = format!(
                     "the profile denies {name}(2), which the container's start needs after the \
                      filter is loaded"
@@ -135,5 +147,26 @@ impl Filter {
             }
         }
         Ok(())
+    }
+
+    /// The first of these calls that the agent is asked for.
+    ///
+    /// # Errors
+    /// There are no filters for this architecture.
+    pub fn asked_of_agent<'a>(&self, calls: &'a [Call<'a>]) -> Result<Option<&'a Call<'a>>> {
+        for call in calls {
+            if self.action(call)? == ret::USER_NOTIF {
+                return Ok(Some(call));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The answer to a call of this architecture, without its data.
+    fn action(&self, call: &Call<'_>) -> Result<u32> {
+        let Call { number, args, .. } = *call;
+        let arch = names::native()?.audit;
+        let data = SeccompData { number, arch, instruction_pointer: 0, args };
+        Ok(simulate(&self.instructions, &data) & ret::ACTION)
     }
 }

@@ -78,7 +78,7 @@ pub(super) enum Test {
 impl Policy {
     /// Reads a profile. `field` is its place in config.json.
     pub(super) fn read(profile: &LinuxSeccomp, field: &str) -> Result<Self> {
-        refuse_notify(profile, field)?;
+        check_notify(profile, field)?;
         let place = |name: &str| match name {
             "action" => format!("{field}.defaultAction"),
             _ => format!("{field}.defaultErrnoRet"),
@@ -110,26 +110,22 @@ pub(super) fn flags(profile: &LinuxSeccomp, field: &str) -> Result<u32> {
     })
 }
 
-/// Notification needs an agent's socket, to which nothing here hands the listener yet.
-fn refuse_notify(profile: &LinuxSeccomp, field: &str) -> Result<()> {
-    let refuse = |name: &str| {
-        let message = "seccomp notification (SCMP_ACT_NOTIFY and its listener) is not built yet";
-        Err(Error::unsupported(format!("{field}.{name}"), message))
-    };
-    if profile.listener_path().is_some() {
-        return refuse("listenerPath");
+/// What could not start if an agent had to be asked (the refusals and their words are runc's): the
+/// container's process tells its creator of the listener by write(2).
+fn check_notify(profile: &LinuxSeccomp, field: &str) -> Result<()> {
+    const NOTIFY: LinuxSeccompAction = LinuxSeccompAction::ScmpActNotify;
+    if profile.default_action() == NOTIFY {
+        let text = "SCMP_ACT_NOTIFY cannot be used as default action";
+        return Err(Error::config(format!("{field}.defaultAction"), text));
     }
-    if profile.listener_metadata().is_some() {
-        return refuse("listenerMetadata");
+    for (i, block) in profile.syscalls().iter().flatten().enumerate() {
+        let write = block.names().iter().position(|name| name == "write");
+        if let Some(j) = write.filter(|_| block.action() == NOTIFY) {
+            let text = "SCMP_ACT_NOTIFY cannot be used for the write syscall";
+            return Err(Error::config(format!("{field}.syscalls[{i}].names[{j}]"), text));
+        }
     }
-    if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
-        return refuse("defaultAction");
-    }
-    let mut blocks = profile.syscalls().iter().flatten();
-    match blocks.position(|block| block.action() == LinuxSeccompAction::ScmpActNotify) {
-        Some(i) => refuse(&format!("syscalls[{i}].action")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// The ABIs that the profile is for: the native one always, and those it lists.

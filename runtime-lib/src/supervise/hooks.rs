@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +33,7 @@ pub(crate) struct HookState<'a> {
 }
 
 impl HookState<'_> {
-    fn to_json(&self) -> String {
+    pub(super) fn to_json(&self) -> serde_json::Value {
         let mut state = serde_json::Map::new();
         state.insert("ociVersion".into(), crate::compile::OCI_VERSION.into());
         state.insert("id".into(), self.id.into());
@@ -45,7 +46,7 @@ impl HookState<'_> {
             let annotations = self.annotations.iter().map(|(k, v)| (k.clone(), v.clone().into()));
             state.insert("annotations".into(), serde_json::Value::Object(annotations.collect()));
         }
-        serde_json::Value::Object(state).to_string()
+        serde_json::Value::Object(state)
     }
 }
 
@@ -66,7 +67,7 @@ pub(crate) fn run_hook(
     let io_error =
         |error: std::io::Error| Error::sys(format!("{what}: cannot create a file"), &error);
     let mut input = memory_file().map_err(io_error)?;
-    input.write_all(state.to_json().as_bytes()).map_err(io_error)?;
+    input.write_all(state.to_json().to_string().as_bytes()).map_err(io_error)?;
     input.rewind().map_err(io_error)?;
     let (output, errors) = (memory_file().map_err(io_error)?, memory_file().map_err(io_error)?);
 
@@ -87,14 +88,20 @@ pub(crate) fn run_hook(
         .map_err(|error| failed(format!("{what}: cannot execute {:?}", hook.path)).errno(&error))?;
     drop(command);
 
-    if let Some(seconds) = hook.timeout
-        && !ends_within(child.id(), Duration::from_secs(seconds))
-    {
-        let _dead_already = child.kill();
-        let _status = child.wait(); // it was killed: there is nothing to learn from it
-        return Err(failed(format!("{what}: hook ran past specified timeout of {seconds}.0s")));
+    if let Some(seconds) = hook.timeout {
+        let ended = ends_within(child.id(), Duration::from_secs(seconds));
+        if ended != Ok(true) {
+            let _dead_already = child.kill();
+            let _status = child.wait(); // it was killed: there is nothing to learn from it
+            return Err(match ended {
+                Err(errno) => failed(format!("{what}: cannot wait for it")).errno(errno),
+                _ => failed(format!("{what}: hook ran past specified timeout of {seconds}.0s")),
+            });
+        }
     }
-    let status = child.wait().map_err(io_error)?;
+    let status = child
+        .wait()
+        .map_err(|error| failed(format!("{what}: cannot wait for it")).errno(&error))?;
     if status.success() {
         return Ok(());
     }
@@ -121,11 +128,9 @@ fn memory_file() -> std::io::Result<File> {
 }
 
 /// Whether a process ends in that time.
-fn ends_within(pid: u32, timeout: Duration) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pidfd = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
-    // It is our child and not reaped yet, so it can always be opened.
-    let Some(pidfd) = pidfd else { return true };
+fn ends_within(pid: u32, timeout: Duration) -> Result<bool, Errno> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     crate::host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(timeout))
 }
 

@@ -1,7 +1,7 @@
 //! The creator's column of a plan.
 
 use std::fs;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::Uid;
 use rustix::io::Errno;
@@ -27,6 +27,8 @@ pub(crate) struct Target<'a> {
     pub(crate) null_streams: u8,
     /// Environment of hooks without their own.
     pub(crate) hook_environment: &'a [String],
+    /// The container that the process joins; without it, it becomes one.
+    pub(crate) joined: Option<HookState<'a>>,
 }
 
 /// Executes the column, to the end.
@@ -35,13 +37,14 @@ pub(crate) struct Target<'a> {
 /// Naming the field of the operation that failed, here or in the init.
 pub(crate) fn execute(plan: &Plan, target: &Target<'_>) -> Result<()> {
     let mut written = false;
+    let mut listener = None;
     for step in &plan.host {
         if matches!(step.op, HostOp::CgroupWrite(_)) && !std::mem::replace(&mut written, true) {
             // All at once: a write may depend on a later one.
             let writes: Vec<CgroupWrite> = plan.host.iter().filter_map(cgroup_write).collect();
             cgroup(target)?.apply(&writes)?;
         }
-        run(plan, target, &step.op).map_err(|error| error.at(step.field.clone()))?;
+        run(plan, target, &step.op, &mut listener).map_err(|error| error.at(step.field.clone()))?;
     }
     Ok(())
 }
@@ -57,14 +60,22 @@ fn cgroup_write(step: &Step<HostOp>) -> Option<CgroupWrite> {
     }
 }
 
-fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
+/// `listener`: that of the seccomp filter, from when it is taken until the agent has it.
+fn run(
+    plan: &Plan,
+    target: &Target<'_>,
+    op: &HostOp,
+    listener: &mut Option<OwnedFd>,
+) -> Result<()> {
     match op {
         // With the first of them.
         HostOp::CgroupWrite(_) => Ok(()),
+        HostOp::LateCgroupWrite(write) => cgroup(target)?.apply(std::slice::from_ref(write)),
         HostOp::DeviceProgram(program) => match target.cgroup {
             Some(cgroup) => cgroup.attach_devices(program),
             None => Ok(()),
         },
+        HostOp::CgroupOwner { uid } => cgroup(target)?.give_to(*uid),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
         HostOp::IdMaps(maps) => id_maps::write(target.init.pid(), maps),
@@ -74,28 +85,44 @@ fn run(plan: &Plan, target: &Target<'_>, op: &HostOp) -> Result<()> {
         }
         HostOp::Scheduler(new) => crate::sys::sched_setattr(target.init.pid(), new)
             .map_err(|errno| Error::sys("cannot set the scheduler", errno)),
-        HostOp::IoPriority { class, level } => {
-            crate::sys::set_io_priority(target.init.pid(), *class, *level)
-                .map_err(|errno| Error::sys("cannot set the I/O priority", errno))
-        }
         HostOp::MoveNetDevice { name, new_name } => {
             net_devices::move_into(target.init.pid(), name, new_name)
         }
         HostOp::Rdt(rdt) => Resctrl::open()?.enter(rdt, target.init.pid()),
         HostOp::JoinRdt(rdt) => Resctrl::open()?.join(rdt, target.init.pid()),
+        HostOp::IoPriority { class, level } => {
+            crate::sys::set_io_priority(target.init.pid(), *class, *level)
+                .map_err(|errno| Error::sys("cannot set the I/O priority", errno))
+        }
         HostOp::Adopt => target.init.adopt(plan),
         HostOp::Await(message) => target.init.wait_for(plan, *message),
         HostOp::Notify(message) => target.init.tell(plan, *message),
         HostOp::RunHook(hook) => {
-            let state = HookState {
-                id: &plan.id,
-                status: "creating",
-                pid: target.init.pid(),
-                bundle: &plan.bundle,
-                annotations: &plan.annotations,
-            };
+            let state = creating(plan, target);
             run_hook(hook, &state, Some(&plan.bundle), target.hook_environment)
         }
+        HostOp::Release => target.init.release(plan),
+        HostOp::TakeListener => {
+            *listener = Some(target.init.take_listener(plan)?);
+            Ok(())
+        }
+        HostOp::CallAgent(agent) => {
+            let listener = listener.take().ok_or_else(|| Error::bug("no listener was taken"))?;
+            let own = creating(plan, target);
+            let state = target.joined.as_ref().unwrap_or(&own);
+            super::agent::call(agent, &listener, target.init.pid(), state)
+        }
+    }
+}
+
+/// The state of a container that is being created.
+fn creating<'a>(plan: &'a Plan, target: &Target<'_>) -> HookState<'a> {
+    HookState {
+        id: &plan.id,
+        status: "creating",
+        pid: target.init.pid(),
+        bundle: &plan.bundle,
+        annotations: &plan.annotations,
     }
 }
 

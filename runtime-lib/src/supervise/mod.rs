@@ -1,6 +1,7 @@
 //! Executes a plan: spawns the init, does the creator's column beside it, and turns what the init
 //! tells into errors that name the field.
 
+mod agent;
 pub(crate) mod hooks;
 mod host_column;
 mod id_maps;
@@ -11,6 +12,7 @@ mod net_devices;
 mod netlink;
 mod report;
 mod sources;
+pub(crate) mod unit;
 
 pub(crate) use hooks::{HookState, run_hook};
 pub(crate) use host_column::{Target, execute};

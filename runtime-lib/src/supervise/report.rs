@@ -6,12 +6,15 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use orlop_init::plan::{Op, Step as Doing, progress};
+use orlop_init::plan::{EXIT_NO_PLAN, Op, Step as Doing, progress};
 use serde::{Deserialize, Serialize};
 
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::plan::{Bytes, Plan};
+
+/// The largest errno on Linux (EHWPOISON).
+const MAX_ERRNO: i32 = 133;
 
 /// The page, read once.
 struct Page([u8; progress::SIZE]);
@@ -93,14 +96,29 @@ pub(crate) fn failure(plan: &Plan, file: &File, ended: Option<ExitStatus>) -> Er
     describe(&page, what(&step.op), step.field.clone(), ended)
 }
 
+/// A signal's name, and what it says about who sent it.
+fn signal_text(signal: i32) -> String {
+    let name = nix::sys::signal::Signal::try_from(signal);
+    let name = name.map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string());
+    if signal == libc::SIGSYS {
+        return format!("{name}: a seccomp filter forbids a system call that it makes");
+    }
+    name
+}
+
 fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) -> Error {
     if page.word(progress::STATE) != progress::FAILED {
         let message = match ended {
-            Some(ExitStatus::Signaled(libc::SIGKILL)) => {
-                format!("{what}: the init was killed (SIGKILL): out of memory, or by somebody")
-            }
             Some(ExitStatus::Signaled(signal)) => {
-                format!("{what}: the init was killed by signal {signal}")
+                format!("{what}: the init was killed by {}", signal_text(signal))
+            }
+            Some(ExitStatus::Exited(EXIT_NO_PLAN)) => {
+                let message = "the init does not understand its plan: it is of another version";
+                return Error::new(ErrorKind::Init, message);
+            }
+            // It got nowhere: the plan's first operation has no part in it.
+            Some(ExitStatus::Exited(errno @ 1..=MAX_ERRNO)) => {
+                return Error::new(ErrorKind::Init, "the init cannot begin").errno(errno);
             }
             Some(ExitStatus::Exited(code)) => format!("{what}: the init exited with {code}"),
             None => format!("{what}: the init ended"),
@@ -216,6 +234,7 @@ fn text(doing: Doing, errno: i32) -> &'static str {
              container breakout detected"
         }
         Doing::Clone => "cannot create the process in the pid namespace",
+        Doing::Listener => "cannot hand over its listener",
         Doing::CreatorGone => "the runtime is gone",
         Doing::TooLong => "a path is too long",
         _ => "",
@@ -248,7 +267,9 @@ fn what(op: &Op<Bytes>) -> String {
             let policy = crate::compile::memory_policy_text(*mode, &nodes.0);
             format!("cannot set the memory policy {policy}")
         }
-        Op::SessionKeyring { name } => format!("cannot join the session keyring {}", quoted(name)),
+        Op::SessionKeyring { name, .. } => {
+            format!("cannot join the session keyring {}", quoted(name))
+        }
         Op::LoopbackUp => "cannot bring the loopback interface up".to_owned(),
         Op::CheckIdMaps { .. } => "cannot join the user namespace".to_owned(),
         Op::NamespaceUser { .. } => "cannot become a user of the user namespace".to_owned(),
@@ -260,6 +281,7 @@ fn what(op: &Op<Bytes>) -> String {
             mounting(&filesystem.fstype, &filesystem.target)
         }
         Op::Filesystem(filesystem) => mounting(&filesystem.source, &filesystem.target),
+        Op::Relabel { target, .. } => format!("cannot set the SELinux label of {}", quoted(target)),
         Op::Remount { target, .. } => format!("error remounting {}", quoted(target)),
         Op::Sysctl { path, .. } => format!("cannot set the sysctl {}", quoted(path)),
         Op::Device(device) => format!("cannot create the device {}", quoted(&device.path)),

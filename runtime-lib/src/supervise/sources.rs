@@ -14,8 +14,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
+use super::mount_ids;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{Plan, Slot};
 
 /// Answers the init's question for the source of the operation of this index.
 ///
@@ -23,13 +24,29 @@ use crate::plan::Plan;
 /// The init may not ask for that.
 pub(super) fn answer(socket: BorrowedFd<'_>, plan: &Plan, pid: i32, index: u32) -> Result<()> {
     let op = usize::try_from(index).ok().and_then(|index| plan.child.get(index));
+    let mapped = match op.map(|step| &step.op) {
+        Some(Op::Bind(bind)) => bind.map.filter(|map| map.by_creator).map(|map| (bind, map)),
+        _ => None,
+    };
     let (path, flags) = match op.map(|step| &step.op) {
         Some(Op::Bind(bind)) => (&bind.source, OFlags::empty()),
         Some(Op::OpenRoot { path, .. }) => (path, OFlags::DIRECTORY | OFlags::NOFOLLOW),
         _ => return Err(Error::bug("the init asked for what is no source")),
     };
     let path = CStr::from_bytes_with_nul(&path.0).map_err(|_| Error::bug("a path without NUL"))?;
-    let source = open(pid, path, flags);
+    let source = match mapped {
+        Some((bind, map)) => {
+            let maps = match map.slot.and_then(|slot| plan.slots.get(usize::from(slot))) {
+                Some(step) => match &step.op {
+                    Slot::UserNamespace(maps) => Some(maps),
+                    _ => return Err(Error::bug("a slot without id maps")),
+                },
+                None => None,
+            };
+            mount_ids::tree(pid, path, bind.recursive, map.tree, maps)?
+        }
+        None => open(pid, path, flags),
+    };
     let errno = source.as_ref().err().map_or(0, |errno| errno.raw_os_error());
     let [a, b, c, d] = errno.to_le_bytes();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -32,20 +32,47 @@ pub(crate) fn sched_setattr(pid: i32, new: &orlop_init::plan::Scheduling) -> Res
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// ioprio_set(2) of a child that nobody has reaped.
-pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<(), Errno> {
-    const IOPRIO_WHO_PROCESS: i32 = 1;
-    const IOPRIO_CLASS_SHIFT: u32 = 13;
-    let priority = i32::from(class) << IOPRIO_CLASS_SHIFT | i32::from(level);
-    // SAFETY: plain numbers.
-    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
-}
-
 /// setns(2) of the calling thread, into a network namespace.
 pub(crate) fn join_network(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: changes a namespace of the calling thread; no memory is involved.
     let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// setns(2) of the calling thread, into a mount namespace: its root becomes that namespace's.
+pub(crate) fn join_mounts(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: gives the calling thread a root and a working directory of its own, which the kernel
+    // wants before; no memory is involved.
+    if unsafe { libc::unshare(libc::CLONE_FS) } != 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: changes a namespace of the calling thread; no memory is involved.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Gives a detached mount the id maps of a user namespace (mount_setattr(2), since Linux 5.12).
+pub(crate) fn map_mount_ids(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    namespace: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let namespace = u64::try_from(namespace.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    let attributes: [u64; 4] = [MOUNT_ATTR_IDMAP, 0, 0, namespace];
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: `attributes` has the layout of struct mount_attr (four u64), lives across the call and
+    // its size is passed; the path is a NUL-terminated constant.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
@@ -63,6 +90,16 @@ pub(crate) fn filter_netlink_dumps(socket: impl AsFd) -> Result<(), Errno> {
             libc::socklen_t::try_from(size_of_val(&yes)).unwrap_or(0),
         )
     };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// ioprio_set(2) of a child that nobody has reaped.
+pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    const IOPRIO_CLASS_SHIFT: u32 = 13;
+    let priority = i32::from(class) << IOPRIO_CLASS_SHIFT | i32::from(level);
+    // SAFETY: plain numbers.
+    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use orlop_init::plan::{Attributes, Bind, Filesystem, IdMap, Special, Step};
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, OFlags, StatVfsMountFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, OFlags, StatVfsMountFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -22,14 +22,7 @@ const FSCONFIG_VALUE_MAX: usize = 256;
 
 /// A bind mount.
 pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail> {
-    let source = bind.source.c_str()?;
-    let tree = match rustix::mount::open_tree(CWD, source, clone_flags(bind.recursive)) {
-        Err(Errno::ACCESS) => {
-            let source = init.ask_for_source()?;
-            paths::clone_tree(source.as_fd(), bind.recursive).at(Step::OpenSource)?
-        }
-        result => result.at(Step::OpenSource)?,
-    };
+    let tree = source(init, bind)?;
     let directory = paths::is_directory(&tree).at(Step::OpenSource)?;
     let kind = if directory { Kind::Directory } else { Kind::File };
     let place = mountpoint(init, bind.target.c_str()?, kind)?;
@@ -41,6 +34,27 @@ pub(crate) fn bind(init: &mut Init<'_>, bind: &Bind<Str<'_>>) -> Result<(), Fail
     sys::retire(tree);
     sys::retire(place.fd);
     Ok(())
+}
+
+/// What is mounted, detached.
+fn source(init: &Init<'_>, bind: &Bind<Str<'_>>) -> Result<OwnedFd, Fail> {
+    if bind.map.is_some_and(|map| map.by_creator) {
+        // EINVAL is of the map: the source is named by a path.
+        return init.ask_for_source().map_err(|fail| match fail.step {
+            Step::OpenSource if fail.errno == Errno::INVAL.raw_os_error() => {
+                Fail::errno(Step::MapIds, Errno::INVAL)
+            }
+            _ => fail,
+        });
+    }
+    let path = bind.source.c_str()?;
+    match rustix::mount::open_tree(CWD, path, clone_flags(bind.recursive)) {
+        Err(Errno::ACCESS) => {
+            let source = init.ask_for_source()?;
+            paths::clone_tree(source.as_fd(), bind.recursive).at(Step::OpenSource)
+        }
+        result => result.at(Step::OpenSource),
+    }
 }
 
 fn set_attributes(mount: BorrowedFd<'_>, tree: bool, change: Attributes) -> Result<(), Fail> {
@@ -73,8 +87,9 @@ fn attributes_of(mount: BorrowedFd<'_>) -> Result<u64, Errno> {
 
 /// Before the mount is attached, or the kernel refuses.
 fn map_ids(init: &Init<'_>, mount: BorrowedFd<'_>, map: Option<IdMap>) -> Result<(), Fail> {
-    let Some(map) = map else { return Ok(()) };
-    sys::map_mount_ids(mount, map.tree, init.slot(map.slot)?).at(Step::MapIds)
+    let Some(map) = map.filter(|map| !map.by_creator) else { return Ok(()) };
+    let slot = map.slot.ok_or(Fail::new(Step::Decode))?;
+    sys::map_mount_ids(mount, map.tree, init.slot(slot)?).at(Step::MapIds)
 }
 
 fn change_all(mount: BorrowedFd<'_>, changes: Str<'_>) -> Result<(), Fail> {
@@ -88,9 +103,8 @@ pub(crate) fn filesystem(
 ) -> Result<(), Fail> {
     let special = filesystem.special;
     let place = place(init, filesystem)?;
-    let long = |option: &CStr| option.count_bytes() >= FSCONFIG_VALUE_MAX;
-    if filesystem.options.list().any(long) {
-        return mount_with_long_options(init, filesystem, &place);
+    if filesystem.options.list().any(is_for_mount) {
+        return mount_as_before(init, filesystem, &place);
     }
     let context = if special.has(Special::JOINED_PIDS) {
         open_joined_procfs(init.pid_namespace, init.root()?)?
@@ -224,8 +238,30 @@ fn set_option(context: BorrowedFd<'_>, option: &CStr) -> Result<(), Errno> {
         return rustix::mount::fsconfig_set_flag(context, option);
     };
     let (key, value) = option.to_bytes_with_nul().split_at_checked(equals).ok_or(Errno::INVAL)?;
-    let value = CStr::from_bytes_with_nul(value.get(1..).ok_or(Errno::INVAL)?);
-    rustix::mount::fsconfig_set_string(context, key, value.map_err(|_| Errno::INVAL)?)
+    let value = value.get(1..).ok_or(Errno::INVAL)?;
+    let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"\0"));
+    match quoted.filter(|_| key.ends_with(b"context")) {
+        Some(label) => {
+            // Here nothing but the label itself will do; mount(2) takes the quotes off.
+            let mut buffer = [0; FSCONFIG_VALUE_MAX];
+            buffer.get_mut(..label.len()).ok_or(Errno::INVAL)?.copy_from_slice(label);
+            let label = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::INVAL)?;
+            rustix::mount::fsconfig_set_string(context, key, label)
+        }
+        None => {
+            let value = CStr::from_bytes_with_nul(value).map_err(|_| Errno::INVAL)?;
+            rustix::mount::fsconfig_set_string(context, key, value)
+        }
+    }
+}
+
+/// Labels the root of a filesystem, by way of the working directory.
+pub(crate) fn relabel(init: &Init<'_>, target: &CStr, label: &[u8]) -> Result<(), Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let directory = paths::open(init.root()?, target, flags).at(Step::OpenTarget)?;
+    rustix::process::fchdir(&directory).at(Step::OpenTarget)?;
+    sys::retire(directory);
+    rustix::fs::setxattr(c".", c"security.selinux", label, XattrFlags::empty()).at(Step::Whole)
 }
 
 /// `mode=`: that of the directory which the tmpfs covers.
@@ -253,21 +289,36 @@ fn explain(progress: Progress, context: BorrowedFd<'_>) {
     }
 }
 
-/// mount(2), for options that are too long for fsconfig(2) (an overlay's `lowerdir`): onto the
-/// open place, by way of the working directory.
-fn mount_with_long_options(
+/// A flag of the filesystem that fsconfig(2) has no name for.
+const IVERSION: &CStr = c"iversion";
+/// Its flag of mount(2), <linux/mount.h>.
+const MS_I_VERSION: u32 = 1 << 23;
+
+/// Whether fsconfig(2) cannot take an option: it is too long (an overlay's `lowerdir`), or unknown.
+fn is_for_mount(option: &CStr) -> bool {
+    option.count_bytes() >= FSCONFIG_VALUE_MAX || option == IVERSION
+}
+
+/// mount(2): onto the open place, by way of the working directory.
+fn mount_as_before(
     init: &mut Init<'_>,
     filesystem: &Filesystem<Str<'_>>,
     place: &Place,
 ) -> Result<(), Fail> {
     // mount(2) copies one page.
     let mut data = paths::Path::default();
-    for (i, option) in filesystem.options.list().enumerate() {
-        data.push(if i == 0 { b"" } else { b"," })?;
+    let mut flags = legacy_flags(filesystem.attributes);
+    let mut separator: &[u8] = b"";
+    for option in filesystem.options.list() {
+        if option == IVERSION {
+            flags |= MountFlags::from_bits_retain(MS_I_VERSION);
+            continue;
+        }
+        data.push(separator)?;
         data.push(option.to_bytes())?;
+        separator = b",";
     }
     rustix::process::fchdir(&place.fd).at(Step::OpenTarget)?;
-    let flags = legacy_flags(filesystem.attributes);
     let source =
         if filesystem.source.0.is_empty() { c"none" } else { filesystem.source.c_str()? };
     rustix::mount::mount(source, c".", filesystem.fstype.c_str()?, flags, data.c_str()?)

@@ -13,11 +13,13 @@ use crate::run::Init;
 use crate::sys;
 use crate::wire::Str;
 
-/// A path that one operation finds and a later one uses.
-pub(crate) type PathBuffer = Path;
-
 /// As much of `/etc/passwd` as is looked at: it is the image's file, and may be endless.
 const PASSWD_MAX: usize = 16 << 20;
+
+/// Keeps what one operation finds and a later one uses.
+fn keep(init: &mut Init<'_>, text: &CStr) -> Result<&'static CStr, Fail> {
+    init.memory.keep(text).ok_or(Fail::errno(Step::TooLong, Errno::NAMETOOLONG))
+}
 
 /// Looks the home of a user up; `/` where there is none.
 pub(crate) fn find_home(init: &mut Init<'_>, uid: u32) -> Result<(), Fail> {
@@ -26,27 +28,30 @@ pub(crate) fn find_home(init: &mut Init<'_>, uid: u32) -> Result<(), Fail> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let found = match paths::open(init.root()?, c"/etc/passwd", flags) {
         Ok(file) => push_home(&mut home, file.as_fd(), uid),
-        Err(_) => false,
+        // What an image may have there instead: nothing, or nothing that can be read.
+        Err(
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::NXIO | Errno::NODEV,
+        ) => Ok(false),
+        Err(errno) => Err(errno),
     };
-    if !found {
+    if !found.at(Step::Open)? {
         home.push(b"/")?;
     }
-    init.home = Some(home);
+    init.home = Some(keep(init, home.c_str()?)?);
     Ok(())
 }
 
 /// Appends the home of the first line with this uid; lines longer than the buffer are passed over.
-fn push_home(home: &mut Path, file: rustix::fd::BorrowedFd<'_>, uid: u32) -> bool {
-    let regular = rustix::fs::fstat(file)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-    if !regular {
-        return false;
+fn push_home(home: &mut Path, file: rustix::fd::BorrowedFd<'_>, uid: u32) -> Result<bool, Errno> {
+    let mode = rustix::fs::fstat(file)?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::RegularFile {
+        return Ok(false);
     }
     let mut buffer = [0; 4096];
     let (mut filled, mut total, mut skipping) = (0, 0, false);
     while total < PASSWD_MAX {
-        let Some(room) = buffer.get_mut(filled..) else { return false };
-        let count = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut *room)).unwrap_or(0);
+        let Some(room) = buffer.get_mut(filled..) else { return Ok(false) };
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut *room))?;
         let end = filled + count;
         let text = buffer.get(..end).unwrap_or_default();
         let lines = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -56,11 +61,11 @@ fn push_home(home: &mut Path, file: rustix::fd::BorrowedFd<'_>, uid: u32) -> boo
             if !core::mem::take(&mut skipping)
                 && let Some(directory) = home_in(line, uid)
             {
-                return home.push(directory).is_ok();
+                return Ok(home.push(directory).is_ok());
             }
         }
         if count == 0 {
-            return false;
+            return Ok(false);
         }
         if lines == 0 && end == buffer.len() {
             skipping = true;
@@ -71,7 +76,7 @@ fn push_home(home: &mut Path, file: rustix::fd::BorrowedFd<'_>, uid: u32) -> boo
         }
         total += count;
     }
-    false
+    Ok(false)
 }
 
 /// The sixth field of a line whose third is `uid`.
@@ -89,7 +94,7 @@ pub(crate) fn find(init: &mut Init<'_>, name: &CStr, path: &[u8]) -> Result<(), 
     let bytes = name.to_bytes();
     if bytes.contains(&b'/') {
         check_file(name)?;
-        init.program = Path::new(bytes)?;
+        init.program = keep(init, name)?;
         return Ok(());
     }
     for directory in path.split(|byte| *byte == b':') {
@@ -97,7 +102,7 @@ pub(crate) fn find(init: &mut Init<'_>, name: &CStr, path: &[u8]) -> Result<(), 
         candidate.push(b"/")?;
         candidate.push(bytes)?;
         if !bytes.is_empty() && check_file(candidate.c_str()?).is_ok() {
-            init.program = candidate;
+            init.program = keep(init, candidate.c_str()?)?;
             return Ok(());
         }
     }
@@ -114,11 +119,7 @@ fn check_file(path: &CStr) -> Result<(), Fail> {
 
 /// Becomes the program.
 pub(crate) fn execute(init: &mut Init<'_>, args: Str<'_>, env: Str<'_>) -> Result<(), Fail> {
-    let home = match &init.home {
-        Some(home) => Some(home.c_str()?),
-        None => None,
-    };
-    let program = init.program.c_str()?;
+    let (program, home) = (init.program, init.home);
     init.progress.executing();
     let env = env.list().chain(home);
     let errno = sys::execve(program, &mut init.strings, args.list(), env);

@@ -32,8 +32,7 @@ pub(super) fn change_propagation(mount: BorrowedFd<'_>, change: u8) -> Result<()
 
 /// The propagation of all mounts that the init came with.
 pub(crate) fn host_propagation(change: u8) -> Result<(), Fail> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let host = rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Whole)?;
+    let host = open_slash()?;
     change_propagation(host.as_fd(), change)?;
     sys::retire(host);
     Ok(())
@@ -56,14 +55,19 @@ pub(crate) fn open(init: &mut Init<'_>, path: &CStr, isolate: bool) -> Result<()
     paths::attach(root.as_fd(), place.as_fd()).at(Step::Attach)?;
     sys::retire(place);
     init.root = Some(root);
+    init.shared_with_host = isolate;
     Ok(())
 }
 
 /// Takes the root of the joined mount namespace as the container's.
 pub(crate) fn use_current(init: &mut Init<'_>) -> Result<(), Fail> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    init.root = Some(rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Whole)?);
+    init.root = Some(open_slash()?);
     Ok(())
+}
+
+fn open_slash() -> Result<OwnedFd, Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Whole)
 }
 
 /// Makes an open directory the root.
@@ -92,8 +96,14 @@ fn mount_of(directory: BorrowedFd<'_>) -> Result<OwnedFd, Fail> {
 /// Makes the root the process's root, and lets go of the host's tree.
 pub(crate) fn pivot(init: &mut Init<'_>) -> Result<(), Fail> {
     rustix::process::fchdir(init.root()?).at(Step::Chdir)?;
+    let old = if init.shared_with_host { Some(open_slash()?) } else { None };
     // The old root is stacked on the new one, from where it is detached: no directory is needed.
     rustix::process::pivot_root(c".", c".").at(Step::Whole)?;
+    if let Some(old) = old {
+        // Unmounting what is below a shared mount unmounts the same on the host.
+        change_propagation(old.as_fd(), propagation::SLAVE | propagation::RECURSIVE)?;
+        sys::retire(old);
+    }
     rustix::mount::unmount(c".", UnmountFlags::DETACH).at(Step::Whole)?;
     rustix::process::chdir(c"/").at(Step::Chdir)
 }

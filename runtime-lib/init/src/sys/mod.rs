@@ -149,6 +149,20 @@ pub(crate) unsafe trait Zeroed {}
 
 // SAFETY: a plain integer.
 unsafe impl Zeroed for usize {}
+// SAFETY: a plain integer.
+unsafe impl Zeroed for u8 {}
+
+impl Table<u8> {
+    /// Keeps a string for good, as long as there is room.
+    pub(crate) fn keep(&mut self, text: &CStr) -> Option<&'static CStr> {
+        let bytes = text.to_bytes_with_nul();
+        let memory = core::mem::take(&mut self.0);
+        let (own, rest) = memory.split_at_mut_checked(bytes.len())?;
+        self.0 = rest;
+        own.copy_from_slice(bytes);
+        CStr::from_bytes_with_nul(own).ok()
+    }
+}
 
 impl<T: Zeroed> Table<T> {
     /// Room for `count` values.
@@ -174,6 +188,21 @@ impl<T: Zeroed> Table<T> {
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         self.0.get_mut(index)
     }
+}
+
+/// Gives the memory of the stack back that calls have used which have returned.
+#[inline(never)]
+pub(crate) fn release_stack() {
+    const MADV_DONTNEED: usize = 4;
+    const PAGE: usize = 4096;
+    /// More than the init ever uses; far less than the gap that the kernel keeps below a stack.
+    const DEPTH: usize = 256 * PAGE;
+    let here = 0_u8;
+    // A page below what this frame has: the system call needs no stack.
+    let end = (&raw const here as usize & !(PAGE - 1)).saturating_sub(PAGE);
+    // SAFETY: all below the stack pointer is dead, and nothing else lies there. Where the stack has
+    // not grown that far, the kernel passes over the hole and says ENOMEM.
+    unsafe { syscall5(nr::MADVISE, end.saturating_sub(DEPTH), DEPTH, MADV_DONTNEED, 0, 0) };
 }
 
 /// execve(2); returns only when it failed. `table` has room for both lists, each with its null.
@@ -351,18 +380,26 @@ pub(crate) fn set_mempolicy(mode: u32, nodes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`.
-pub(crate) fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
+/// keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`: the keyring's number.
+pub(crate) fn join_session_keyring(name: &CStr) -> Result<usize, Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
     // SAFETY: the name is NUL-terminated and lives across the call.
     check(unsafe {
         syscall5(nr::KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr() as usize, 0, 0, 0)
-    })?;
+    })
+}
+
+/// keyctl(2), `KEYCTL_SETPERM`.
+pub(crate) fn set_key_permissions(key: usize, permissions: u32) -> Result<(), Errno> {
+    const KEYCTL_SETPERM: usize = 5;
+    // SAFETY: no memory is involved.
+    check(unsafe { syscall5(nr::KEYCTL, KEYCTL_SETPERM, key, permissions as usize, 0, 0) })?;
     Ok(())
 }
 
-/// seccomp(2), `SECCOMP_SET_MODE_FILTER`, with the program's bytes.
-pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
+/// seccomp(2), `SECCOMP_SET_MODE_FILTER`, with the program's bytes: the number of the listener's
+/// descriptor, which is the caller's to own, where the flags ask for one.
+pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<RawFd, Errno> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     #[repr(C)]
     struct Program {
@@ -374,7 +411,7 @@ pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
     // SAFETY: `Program` is struct sock_fprog: the kernel copies `length` instructions of 8 bytes
     // from `filter`, all inside the slice; both live across the call. The kernel takes any
     // alignment.
-    check(unsafe {
+    let number = check(unsafe {
         syscall5(
             nr::SECCOMP,
             SECCOMP_SET_MODE_FILTER,
@@ -384,7 +421,7 @@ pub(crate) fn load_seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
             0,
         )
     })?;
-    Ok(())
+    RawFd::try_from(number).map_err(|_| Errno::INVAL)
 }
 
 /// prctl(2) with options that take numbers.

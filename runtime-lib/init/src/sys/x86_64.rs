@@ -58,6 +58,7 @@ pub(super) mod nr {
     pub(in crate::sys) const RT_SIGACTION: usize = 13;
     pub(in crate::sys) const RT_SIGPROCMASK: usize = 14;
     pub(in crate::sys) const IOCTL: usize = 16;
+    pub(in crate::sys) const MADVISE: usize = 28;
     pub(in crate::sys) const SOCKET: usize = 41;
     pub(in crate::sys) const CLONE: usize = 56;
     pub(in crate::sys) const FORK: usize = 57;

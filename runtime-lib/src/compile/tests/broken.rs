@@ -167,6 +167,7 @@ fn of_security_modules_that_the_host_lacks() {
             "apparmor failed to apply profile: apparmor: config provided but apparmor not supported",
         ),
         (process("selinuxLabel", json!("l")), "process.selinuxLabel", no_selinux),
+        (linux("mountLabel", json!("l")), "linux.mountLabel", no_selinux),
     ] {
         let error = compiled(&patch).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -178,6 +179,7 @@ fn of_security_modules_that_the_host_lacks() {
         process("apparmorProfile", json!("unconfined")),
         process("apparmorProfile", json!("")),
         process("selinuxLabel", json!("")),
+        linux("mountLabel", json!("")),
     ] {
         assert_eq!(compiled(&patch).unwrap().to_text(), plain, "{patch}");
     }
@@ -300,7 +302,7 @@ fn of_namespaces_and_the_root() {
             "linux.namespaces[1].path",
             "no rights over a mount namespace",
         ),
-        (linux("mountLabel", json!("l")), "linux.mountLabel", "not supported by this version"),
+        (linux("mountLabel", json!("a\"b")), "linux.mountLabel", "quote"),
         (
             linux("personality", json!({"domain": "BSD"})),
             "linux.personality.domain",
@@ -449,14 +451,38 @@ fn of_seccomp() {
         ),
         (
             profile(json!({"syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]})),
-            "linux.seccomp.syscalls[0].action",
-            "not built",
+            "linux.seccomp.listenerPath",
+            "seccomp listenerPath is not set",
+        ),
+        (
+            profile(json!({"syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]})),
+            "linux.seccomp.syscalls[0].names[0]",
+            "SCMP_ACT_NOTIFY cannot be used for the write syscall",
+        ),
+        (
+            profile(json!({"defaultAction": "SCMP_ACT_NOTIFY"})),
+            "linux.seccomp.defaultAction",
+            "SCMP_ACT_NOTIFY cannot be used as default action",
+        ),
+        (
+            profile(json!({"listenerMetadata": "m"})),
+            "linux.seccomp.listenerMetadata",
+            "without listenerPath",
         ),
         (profile(deny("execve")), "linux.seccomp", "execve"),
         (profile(deny("write")), "linux.seccomp", "write"),
         (profile(deny("setgroups")), "linux.seccomp", "setgroups"),
         (profile(deny("capset")), "linux.seccomp", "capset"),
     ]);
+    // The agent cannot be told a pid that there is not yet.
+    let notify = json!([{"names": ["setgroups"], "action": "SCMP_ACT_NOTIFY"}]);
+    let mut patch = profile(json!({"listenerPath": "/agent", "syscalls": notify}));
+    assert!(plan(&patched(&patch)).is_ok());
+    let namespaces = json!([{"type": "mount"}, {"type": "pid", "path": "/p"}]);
+    super::merge(&mut patch, &linux("namespaces", namespaces));
+    check(vec![(patch.clone(), "linux.seccomp", "setgroups(2)")]);
+    super::merge(&mut patch, &json!({"process": {"noNewPrivileges": true}}));
+    assert!(plan(&patched(&patch)).is_ok());
     // With noNewPrivileges the filter comes last, and may deny what is over by then.
     let mut patch = profile(deny("setgroups"));
     super::merge(&mut patch, &json!({"process": {"noNewPrivileges": true}}));

@@ -5,6 +5,22 @@ use serde_json::{Value, json};
 
 use super::{Request, merge, plan_for, request};
 
+/// A filter that uses every field of one.
+fn seccomp() -> Value {
+    json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 2,
+                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+                "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+                "listenerPath": "/agent", "listenerMetadata": "m",
+                "syscalls": [
+                    {"names": ["execve", "write", "read", "exit_group", "chdir", "getcwd", "prctl",
+                        "setgroups", "setresgid", "setresuid", "capset", "newfstatat", "faccessat2", "memfd_create", "getpid", "setsid", "ioctl",
+                        "fork", "close_range", "pidfd_open", "poll", "pidfd_send_signal", "waitid", "pread64",
+                        "lseek", "pipe2", "clone", "dup3", "ppoll", "wait4", "kill", "close"], "action": "SCMP_ACT_ALLOW"},
+                    {"names": ["rmdir"], "action": "SCMP_ACT_NOTIFY"},
+                    {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 3,
+                        "args": [{"index": 1, "value": 3, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ"}]}]})
+}
+
 /// Every field of runtime-spec 1.3 for Linux that Orlop acts on.
 fn everything() -> Value {
     let hook = |name: &str| json!([{"path": format!("/{name}"), "args": [name], "env": ["A=1"], "timeout": 2}]);
@@ -49,19 +65,10 @@ fn everything() -> Value {
             "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
             "sysctl": {"net.a": "1", "kernel.sem": "1"},
             "devices": [{"path": "/dev/x", "type": "c", "major": 7, "minor": 8, "fileMode": 0o600, "uid": 1, "gid": 2}],
-            "rootfsPropagation": "slave",
+            "rootfsPropagation": "slave", "mountLabel": "l",
             "maskedPaths": ["/m"], "readonlyPaths": ["/r"],
             "personality": {"domain": "LINUX32"},
-            "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 2,
-                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
-                "flags": ["SECCOMP_FILTER_FLAG_LOG"],
-                "syscalls": [
-                    {"names": ["execve", "write", "read", "exit_group", "chdir", "getcwd", "prctl",
-                        "setgroups", "setresgid", "setresuid", "capset", "newfstatat", "faccessat2", "memfd_create", "getpid", "setsid", "ioctl",
-                        "fork", "close_range", "pidfd_open", "poll", "pidfd_send_signal", "waitid", "pread64",
-                        "lseek", "pipe2", "clone", "dup3", "ppoll", "wait4", "kill", "close"], "action": "SCMP_ACT_ALLOW"},
-                    {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 3,
-                        "args": [{"index": 1, "value": 3, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ"}]}]},
+            "seccomp": seccomp(),
             "resources": {
                 "devices": [{"allow": true, "type": "c", "major": 9, "minor": 1, "access": "rw"},
                     {"allow": true, "type": "b", "major": 9, "access": "rw"},
@@ -228,10 +235,7 @@ fn fields_without_effect_are_refused_or_warned_of() {
         ("linux.gidMappings", map.clone()),
         ("linux.intelRdt.enableCMT", json!(true)),
         ("linux.intelRdt.enableMBM", json!(true)),
-        ("linux.mountLabel", json!("l")),
         ("linux.personality.flags", json!(["F"])),
-        ("linux.seccomp.listenerPath", json!("/s")),
-        ("linux.seccomp.listenerMetadata", json!("m")),
         ("linux.resources.memory.kernel", json!(1)),
         ("linux.resources.memory.kernelTCP", json!(1)),
         ("linux.resources.memory.swappiness", json!(1)),

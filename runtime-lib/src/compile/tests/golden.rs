@@ -272,6 +272,26 @@ fn seccomp() {
     of_patch("seccomp-nnp-hooks", &patch(true, json!([{"path": "/hook"}])));
 }
 
+/// The agent before anything can hang on it, and with the pid that stays: in a pid namespace of the
+/// container's own, in a joined one, in a joined one where the agent is asked for clone(2) itself.
+#[test]
+fn seccomp_agents() {
+    let patch = |pid: Value, name: &str| {
+        json!({"process": {"noNewPrivileges": true}, "hooks": {"startContainer": [{"path": "/hook"}]},
+            "linux": {"namespaces": [{"type": "mount"}, pid],
+            "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "flags": [],
+            "listenerPath": "agent.sock", "listenerMetadata": "a b",
+            "syscalls": [{"names": [name], "action": "SCMP_ACT_NOTIFY"}]}}})
+    };
+    of_patch("agent", &patch(json!({"type": "pid"}), "mkdir"));
+    let mut joined = patch(json!({"type": "pid", "path": "/p"}), "mkdir");
+    joined["hooks"] = json!({});
+    of_patch("agent-joined", &joined);
+    let mut joined = patch(json!({"type": "pid", "path": "/p"}), "clone");
+    joined["hooks"] = json!({});
+    of_patch("agent-joined-late", &joined);
+}
+
 /// The handle before the namespaces, the profile after the hooks of the host.
 #[test]
 fn security_modules() {
@@ -280,7 +300,13 @@ fn security_modules() {
         &json!({"process": {"apparmorProfile": "docker-default", "noNewPrivileges": true,
                 "selinuxLabel": "system_u:system_r:container_t:s0:c1,c2"},
             "hooks": {"createContainer": [{"path": "/hook"}], "startContainer": [{"path": "/in"}]},
-            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}]}}),
+            "mounts": [{"destination": "/proc", "type": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "options": ["mode=755"]},
+                {"destination": "/dev/mqueue", "type": "mqueue"},
+                {"destination": "/own", "type": "tmpfs", "options": ["context=\"a:b:c:s0:c1,c2\""]},
+                {"destination": "/bind", "source": "/srv", "options": ["bind"]}],
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/n"}],
+                "mountLabel": "system_u:object_r:container_file_t:s0:c1,c2"}}),
     );
 }
 
@@ -297,6 +323,22 @@ fn resources() {
             "hugepageLimits": [{"pageSize": "2MB", "limit": 2_097_152}],
             "rdma": {"mlx5_0": {"hcaHandles": 3}}, "unified": {"memory.high": "100000"}}}}),
     );
+}
+
+#[test]
+fn systemd_unit() {
+    let mut request = request();
+    request.systemd = Some(crate::cgroup::systemd::Bus::System);
+    let config = patched(&json!({
+        "annotations": {"org.systemd.property.TimeoutStopSec": "2", "other": "x"},
+        "process": {"user": {"uid": 1000, "gid": 0}},
+        "mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}],
+        "linux": {"cgroupsPath": "a-b.slice:test:1",
+            "namespaces": [{"type": "mount"}, {"type": "cgroup"}, {"type": "network"}],
+            "resources": {"memory": {"limit": 1_048_576}, "pids": {"limit": 32},
+                "cpu": {"quota": 5000, "period": 10000, "cpus": "0-1"}, "blockIO": {"weight": 100},
+                "hugepageLimits": [{"pageSize": "2MB", "limit": 2_097_152}]}}}));
+    check("systemd", &config, &request);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{HostFacts, Request, compile};
 use crate::error::Result;
 use crate::plan::Plan;
 
-fn request() -> Request {
+pub(super) fn request() -> Request {
     Request {
         id: "c1".to_owned(),
         bundle: PathBuf::from("/bundle"),
@@ -23,6 +23,7 @@ fn request() -> Request {
         notify: None,
         null_streams: 0,
         console_socket: false,
+        systemd: None,
         joins: false,
         joins_pid: false,
         rootless: None,
@@ -33,6 +34,7 @@ fn facts() -> HostFacts {
     HostFacts {
         last_capability: 40,
         own_cgroup: "/user.slice/session".to_owned(),
+        manager_cgroup: String::new(),
         kcore: true,
         unprivileged: false,
         in_user_namespace: false,
@@ -53,7 +55,7 @@ fn base() -> Value {
 }
 
 /// `base` with what is in `patch`: objects are merged, all else is replaced, null removes.
-fn patched(patch: &Value) -> Value {
+pub(super) fn patched(patch: &Value) -> Value {
     let mut config = base();
     merge(&mut config, patch);
     config
@@ -74,7 +76,7 @@ fn merge(into: &mut Value, patch: &Value) {
 }
 
 /// Reads and compiles a configuration as a file would be; the reader's warnings come first.
-fn plan_for(config: &Value, request: &Request) -> Result<Plan> {
+pub(super) fn plan_for(config: &Value, request: &Request) -> Result<Plan> {
     let bytes = serde_json::to_vec(config).unwrap();
     let (spec, mut warnings) = crate::bundle::parse(&bytes)?;
     let mut plan = compile(&spec, request, &facts())?;
@@ -85,4 +87,18 @@ fn plan_for(config: &Value, request: &Request) -> Result<Plan> {
 
 fn plan(config: &Value) -> Result<Plan> {
     plan_for(config, &request())
+}
+
+#[test]
+fn the_oom_score_is_that_of_the_process_that_stays() {
+    use crate::plan::HostOp;
+    let config = patched(&json!({
+        "process": {"oomScoreAdj": 500},
+        "linux": {"namespaces": [{"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}]}
+    }));
+    let plan = plan(&config).unwrap();
+    let place = |is: fn(&HostOp) -> bool| plan.host.iter().position(|step| is(&step.op)).unwrap();
+    // The one before may have made its successor already when its own score changes.
+    let adopted = place(|op| matches!(op, HostOp::Adopt));
+    assert!(place(|op| matches!(op, HostOp::OomScoreAdj(_))) > adopted);
 }

@@ -1,0 +1,20 @@
+//! What is there when all containers were removed. The names of tests are run in their order, so this one is the last.
+
+use crate::{check, daemons};
+
+#[test]
+fn nothing_is_left_of_any_container() {
+    check(|_| nothing_is_left());
+}
+
+fn nothing_is_left() {
+    let script = "ls -A /run/orlop /run/docker/runtime-*/* /run/containerd/runc/* /run/runc /run/crun; \
+                  find /sys/fs/cgroup -type d | grep -E 'docker[-/].|libpod-|ctr[-/]|cri-containerd|kubepods.*/.*pod'; \
+                  grep -E 'overlay|/merged|/rootfs' /proc/self/mountinfo | grep -v ' / '; \
+                  pgrep -a 'containerd-shim|conmon'; \
+                  systemctl list-units --no-legend --state=failed";
+    let left = daemons::call(&["sh", "-c", &format!("{{ {script}; }} 2>/dev/null")]).stdout;
+    let left =
+        left.lines().filter(|line| !line.is_empty() && !line.ends_with(':')).collect::<Vec<_>>();
+    assert!(left.is_empty(), "{}", left.join("\n"));
+}

@@ -1,0 +1,58 @@
+//! The agent that answers for a seccomp filter (runtime-spec, config-linux.md, Container Process
+//! State).
+
+use std::io::{IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use serde_json::json;
+
+use super::hooks::HookState;
+use crate::error::{Error, Result};
+use crate::plan::Agent;
+
+/// Gives the agent the listener of a process with this pid, and what it is told beside.
+///
+/// # Errors
+/// Nobody listens there; it has hung up.
+pub(super) fn call(
+    agent: &Agent,
+    listener: &OwnedFd,
+    pid: i32,
+    state: &HookState<'_>,
+) -> Result<()> {
+    let path = &agent.path;
+    let mut socket = UnixStream::connect(path)
+        .map_err(|error| failed(format!("cannot connect to the seccomp agent {path:?}"), &error))?;
+    let mut message = json!({
+        "ociVersion": crate::compile::OCI_VERSION,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "state": state.to_json(),
+    });
+    if let (Some(metadata), Some(map)) = (&agent.metadata, message.as_object_mut()) {
+        map.insert("metadata".into(), json!(metadata));
+    }
+    let message = message.to_string();
+    let sending = || format!("cannot send to the seccomp agent {path:?}");
+    let descriptors = [listener.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let bytes = [IoSlice::new(message.as_bytes())];
+    let sent = rustix::net::sendmsg(&socket, &bytes, &mut control, SendFlags::NOSIGNAL)
+        .map_err(|errno| Error::sys(sending(), errno))?;
+    // A state with many annotations may be more than the socket takes at once.
+    let rest = message.as_bytes().get(sent..).unwrap_or_default();
+    socket.write_all(rest).map_err(|error| failed(sending(), &error))
+}
+
+/// The standard library refuses a path that is too long for a socket without an errno.
+fn failed(what: String, error: &std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(_) => Error::sys(what, error),
+        None => Error::sys(format!("{what}: {error}"), error),
+    }
+}
