@@ -82,6 +82,9 @@ impl Launch {
             .cgroup_driver(context.cgroup_driver()?)
             .keep_failed(parsed.is_on("keep"))
             .notify_directory(notify::is_wanted());
+        if let Some(yes) = context.rootless {
+            builder = builder.rootless(yes);
+        }
         if hooks {
             builder = builder.hook_environment(environment());
         }

@@ -234,7 +234,7 @@ impl Container {
         if !self.is_alive()? {
             return Ok(Status::Stopped);
         }
-        if let Some(cgroup) = Cgroup::open(&self.record.cgroup)?
+        if let Some(cgroup) = self.open_cgroup()?
             && cgroup.is_frozen()?
         {
             return Ok(Status::Paused);
@@ -341,7 +341,7 @@ impl Container {
     pub fn kill(&self, signal: i32) -> Result<()> {
         let alive = self.is_alive()?;
         if signal == libc::SIGKILL && !self.record.own_pid_namespace {
-            let cgroup = Cgroup::open(&self.record.cgroup)?;
+            let cgroup = self.open_cgroup()?;
             if let Some(cgroup) = cgroup
                 && cgroup.is_populated()?
             {
@@ -365,7 +365,7 @@ impl Container {
             Err(errno) => return Err(Error::sys("cannot signal the init", errno)),
         }
         if signal == libc::SIGKILL
-            && let Some(cgroup) = Cgroup::open(&self.record.cgroup)?
+            && let Some(cgroup) = self.open_cgroup()?
             && cgroup.is_frozen().unwrap_or(false)
         {
             cgroup.thaw()?;
@@ -430,7 +430,7 @@ impl Container {
         }
         let cgroup = match self.cgroup.take() {
             Some(cgroup) => Some(cgroup),
-            None => Cgroup::open(&self.record.cgroup)?,
+            None => self.open_cgroup()?,
         };
         // A later cgroup of the same path is another container's.
         let recorded = self.record.cgroup_number;
@@ -485,7 +485,7 @@ impl Container {
             record: creation.record,
             hook_environment: creation.hook_environment,
             warnings: creation.warnings,
-            cgroup: Some(creation.cgroup),
+            cgroup: creation.cgroup,
             pidfd: Some(creation.pidfd),
             ended: None,
         }

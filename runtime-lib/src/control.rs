@@ -4,6 +4,7 @@ use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Watch};
 use crate::container::{Container, Status};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host;
 use crate::rdt::Resctrl;
 
 impl Container {
@@ -17,7 +18,7 @@ impl Container {
             Status::Created | Status::Running => {}
             Status::Paused | Status::Stopped => return Err(not_running()),
         }
-        self.open_cgroup()?.ok_or_else(not_running)?.freeze()
+        self.own_cgroup()?.freeze()
     }
 
     /// Lets the processes of a paused container run again. What is left of one whose init was
@@ -26,6 +27,9 @@ impl Container {
     /// # Errors
     /// `container not paused`; the kernel refuses.
     pub fn resume(&self) -> Result<()> {
+        if self.record.cgroup.is_empty() {
+            return Err(no_cgroup());
+        }
         let cgroup = self.open_cgroup()?;
         let not_paused = || Error::new(ErrorKind::InvalidState, "container not paused");
         let cgroup = cgroup.ok_or_else(not_paused)?;
@@ -38,6 +42,13 @@ impl Container {
     /// # Errors
     /// They cannot be listed.
     pub fn pids(&self) -> Result<Vec<i32>> {
+        if self.record.cgroup.is_empty() {
+            return if self.status()? == Status::Stopped {
+                Ok(Vec::new())
+            } else {
+                host::pids_beside(self.record.pid, self.record.own_pid_namespace)
+            };
+        }
         self.open_cgroup()?.map_or_else(|| Ok(Vec::new()), |cgroup| cgroup.pids())
     }
 
@@ -47,7 +58,7 @@ impl Container {
     /// # Errors
     /// `container not running`: there is no cgroup; a file of it cannot be read.
     pub fn stats(&self) -> Result<Stats> {
-        let mut stats = self.open_cgroup()?.ok_or_else(not_running)?.stats()?;
+        let mut stats = self.own_cgroup()?.stats()?;
         if let Some(rdt) = &self.record.rdt
             && let Ok(resctrl) = Resctrl::open()
         {
@@ -61,12 +72,24 @@ impl Container {
     /// # Errors
     /// `container not running`: there is no cgroup; the kernel refuses.
     pub fn watch(&self) -> Result<Watch> {
-        self.open_cgroup()?.ok_or_else(not_running)?.watch()
+        self.own_cgroup()?.watch()
     }
 
+    /// Its cgroup, if it has one and that is there.
     pub(crate) fn open_cgroup(&self) -> Result<Option<Cgroup>> {
-        Cgroup::open(&self.record.cgroup)
+        if self.record.cgroup.is_empty() { Ok(None) } else { Cgroup::open(&self.record.cgroup) }
     }
+
+    /// What cannot be done without.
+    pub(crate) fn own_cgroup(&self) -> Result<Cgroup> {
+        let none = || if self.record.cgroup.is_empty() { no_cgroup() } else { not_running() };
+        self.open_cgroup()?.ok_or_else(none)
+    }
+}
+
+fn no_cgroup() -> Error {
+    let message = "the container has no cgroup of its own: its creator had no rights over cgroups";
+    Error::new(ErrorKind::Unsupported, message)
 }
 
 pub(crate) fn not_found() -> Error {

@@ -13,7 +13,7 @@ use crate::compile::{HostFacts, Request, compile};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::host;
-use crate::plan::Plan;
+use crate::plan::{CgroupNeed, Plan};
 use crate::state::{DEFAULT_ROOT, Record, StateDirectory, UnitRecord};
 use crate::streams::{Stdio, Streams};
 use crate::supervise::unit::{NotAdmitted, admit};
@@ -35,6 +35,7 @@ pub struct Builder {
     init_file: Option<PathBuf>,
     cgroup_driver: CgroupDriver,
     keep: bool,
+    rootless: Option<bool>,
 }
 
 /// Who makes the container's cgroup.
@@ -74,7 +75,7 @@ impl CgroupDriver {
 pub(crate) struct Creation {
     pub(crate) record: Record,
     pub(crate) pidfd: OwnedFd,
-    pub(crate) cgroup: Cgroup,
+    pub(crate) cgroup: Option<Cgroup>,
     pub(crate) hook_environment: Vec<String>,
     pub(crate) warnings: Vec<(Field, String)>,
 }
@@ -104,6 +105,7 @@ impl Builder {
             init_file: None,
             cgroup_driver: CgroupDriver::default(),
             keep: false,
+            rootless: None,
         }
     }
 
@@ -191,6 +193,15 @@ impl Builder {
         self
     }
 
+    /// Whether missing rights over cgroups are tolerated: a container that names neither a cgroup nor
+    /// a limit then runs in the caller's. Unless set, that is where the caller is not root, or is
+    /// root of a user namespace.
+    #[must_use]
+    pub fn rootless(mut self, yes: bool) -> Self {
+        self.rootless = Some(yes);
+        self
+    }
+
     /// What creating would do, without doing it; a terminal's console socket may be missing.
     ///
     /// # Errors
@@ -219,6 +230,7 @@ impl Builder {
             systemd: self.cgroup_driver.bus(),
             joins: false,
             joins_pid: false,
+            rootless: self.rootless,
         })
     }
 
@@ -264,7 +276,7 @@ impl Builder {
         let hierarchy = Hierarchy::open()?;
         let directory = StateDirectory::create(&self.state_root, &self.id)?;
         let mut record = intent(&plan);
-        let claimed = match claim_cgroup(&plan, hierarchy, &directory, &record) {
+        let claimed = match claim_cgroup(&plan, hierarchy, &directory, &mut record) {
             Ok(cgroup) => cgroup,
             Err(error) => {
                 // The cgroup may be somebody else's: only the directory is ours.
@@ -322,7 +334,7 @@ impl Builder {
         (record, join): (&mut Record, Option<Box<Join>>),
         streams: &Streams<'_>,
         release: Release,
-    ) -> Result<(OwnedFd, Cgroup), NotAdmitted> {
+    ) -> Result<(OwnedFd, Option<Cgroup>), NotAdmitted> {
         let progress = directory.create_progress()?;
         if self.notify {
             directory.create_notify()?;
@@ -343,14 +355,15 @@ impl Builder {
         };
         let init = Init::spawn(plan, launch)?;
         let cgroup = match (claimed, &plan.unit) {
-            (Some(cgroup), _) => Ok(cgroup),
-            (None, Some(unit)) => admit(unit, &init),
-            (None, None) => Err(Error::bug("no cgroup").into()),
+            (Some(cgroup), _) => Ok(Some(cgroup)),
+            (None, Some(unit)) => admit(unit, &init).map(Some),
+            // The caller may not make one, and the container does without.
+            (None, None) => Ok(None),
         };
         let cgroup = cgroup.inspect_err(|_| init.destroy())?;
         let target = Target {
             init: &init,
-            cgroup: &cgroup,
+            cgroup: cgroup.as_ref(),
             streams: streams.all(),
             null_streams: streams.null,
             hook_environment: &self.hook_environment,
@@ -361,7 +374,7 @@ impl Builder {
         if let Err(error) = result {
             let killed = init.was_killed();
             init.destroy();
-            let error = if killed { out_of_memory(&cgroup, error) } else { error };
+            let error = if killed { out_of_memory(cgroup.as_ref(), error) } else { error };
             return Err(error.into());
         }
         Ok((init.into_pidfd(), cgroup))
@@ -369,8 +382,8 @@ impl Builder {
 }
 
 /// Why an init was killed, where the cgroup tells: in a new one, nobody else can have been meant.
-fn out_of_memory(cgroup: &Cgroup, error: Error) -> Error {
-    if cgroup.oom_kills().unwrap_or(0) == 0 {
+fn out_of_memory(cgroup: Option<&Cgroup>, error: Error) -> Error {
+    if cgroup.and_then(Cgroup::oom_kills).unwrap_or(0) == 0 {
         return error;
     }
     Error::new(ErrorKind::Init, "container init was OOM-killed (memory limit too low?)")
@@ -384,7 +397,7 @@ fn claim_cgroup(
     plan: &Plan,
     hierarchy: Hierarchy,
     directory: &StateDirectory,
-    record: &Record,
+    record: &mut Record,
 ) -> Result<Option<Cgroup>> {
     let at_field = |error: Error| error.at(plan.cgroup.field.clone());
     hierarchy.check_unused(&plan.cgroup.op).map_err(at_field)?;
@@ -392,7 +405,28 @@ fn claim_cgroup(
     if plan.unit.is_some() {
         return Ok(None);
     }
-    hierarchy.create(&plan.cgroup.op).map(Some).map_err(at_field)
+    let error = match hierarchy.create(&plan.cgroup.op) {
+        Ok(cgroup) => return Ok(Some(cgroup)),
+        Err(error) => error,
+    };
+    let forbidden = [libc::EACCES, libc::EPERM, libc::EROFS];
+    let forbidden = error.raw_os_error().is_some_and(|errno| forbidden.contains(&errno));
+    match plan.cgroup_need {
+        CgroupNeed::IfPermitted if forbidden => {
+            // Whoever cleans up shall not look for it.
+            record.cgroup.clear();
+            directory.write_intent(record)?;
+            Ok(None)
+        }
+        CgroupNeed::Asked if forbidden => {
+            let message = format!(
+                "rootless needs no limits + no cgrouppath when no permission is granted for \
+                 cgroups: {error}"
+            );
+            Err(Error::new(ErrorKind::Unsupported, message).at(plan.cgroup.field.clone()))
+        }
+        _ => Err(at_field(error)),
+    }
 }
 
 /// The creator's column, up to a container that is created and recorded, or runs.
@@ -410,7 +444,7 @@ fn finish(
     }
     execute(plan, target)?;
     record.pid = target.init.pid();
-    record.cgroup_number = target.cgroup.number()?;
+    record.cgroup_number = target.cgroup.map_or(Ok(0), Cgroup::number)?;
     let ended = || Error::new(ErrorKind::Init, "the init ended before it was started");
     record.start_time = host::start_time(record.pid)?.ok_or_else(ended)?;
     record.created = host::now();

@@ -13,7 +13,7 @@ use crate::compile::{HostFacts, Request, exec};
 use crate::container::{Container, ExitStatus, Status};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host;
-use crate::plan::Plan;
+use crate::plan::{CgroupNeed, Plan};
 use crate::streams::{Stdio, Streams};
 use crate::supervise::{self, HookState, Init, Launch, Running, Target};
 
@@ -110,7 +110,7 @@ impl<'a> ExecBuilder<'a> {
         let (init, cgroup) = self.launch(&plan, running, &streams)?;
         let target = Target {
             init: &init,
-            cgroup: &cgroup,
+            cgroup: cgroup.as_ref(),
             streams: streams.all(),
             null_streams: streams.null,
             hook_environment: &[],
@@ -124,7 +124,8 @@ impl<'a> ExecBuilder<'a> {
         };
         let result = supervise::execute(&plan, &target).and_then(|()| init.start(&plan));
         if let Err(error) = result {
-            let out_of_memory = init.was_killed() && cgroup.oom_kills().unwrap_or(0) > 0;
+            let out_of_memory =
+                init.was_killed() && cgroup.as_ref().and_then(Cgroup::oom_kills).unwrap_or(0) > 0;
             init.destroy();
             return Err(if out_of_memory { error.hint("(possibly OOM-killed)") } else { error });
         }
@@ -164,6 +165,7 @@ impl<'a> ExecBuilder<'a> {
             systemd: None,
             joins: true,
             joins_pid: join.has_pid_namespace(),
+            rootless: None,
         };
         let mut facts = HostFacts::probe(false)?;
         let mut maps = None;
@@ -181,33 +183,43 @@ impl<'a> ExecBuilder<'a> {
         plan: &Plan,
         running: Running<'_>,
         streams: &Streams<'_>,
-    ) -> Result<(Init, Cgroup)> {
-        let configured = Cgroup::open(&self.container.record.cgroup)?;
+    ) -> Result<(Init, Option<Cgroup>)> {
+        let configured = self.container.open_cgroup()?;
         if let Some(path) = &self.sub_cgroup {
             let gone = || refused("the container's cgroup is gone");
             let cgroup = configured.ok_or_else(gone)?;
             let below = cgroup.open_below(path)?;
-            let init = self.launch_into(plan, below.as_fd(), running, streams)?;
-            return Ok((init, cgroup));
+            let init = self.launch_into(plan, Some(below.as_fd()), running, streams)?;
+            return Ok((init, Some(cgroup)));
         }
+        let tolerant = plan.cgroup_need == CgroupNeed::IfPermitted;
         if let Some(cgroup) = configured {
-            match self.launch_into(plan, cgroup.as_fd(), running, streams) {
+            match self.launch_into(plan, Some(cgroup.as_fd()), running, streams) {
                 // A container that has divided its cgroup has processes in the leaves only (EBUSY);
                 // one that was moved may have had its first cgroup removed under us (ENODEV).
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENODEV)) => {}
-                result => return Ok((result?, cgroup)),
+                Err(error) if tolerant && is_forbidden(&error) => {}
+                result => return Ok((result?, Some(cgroup))),
             }
         }
         let gone = || refused("cannot exec in a stopped container");
-        let cgroup = Cgroup::open(&host::cgroup_of(running.pid)?)?.ok_or_else(gone)?;
-        let init = self.launch_into(plan, cgroup.as_fd(), running, streams)?;
-        Ok((init, cgroup))
+        let path = host::cgroup_of(running.pid)?;
+        if path == "/" && tolerant {
+            return Ok((self.launch_into(plan, None, running, streams)?, None));
+        }
+        let cgroup = Cgroup::open(&path)?.ok_or_else(gone)?;
+        match self.launch_into(plan, Some(cgroup.as_fd()), running, streams) {
+            // Then it stays in the caller's.
+            Err(error) if tolerant && is_forbidden(&error) => {}
+            result => return Ok((result?, Some(cgroup))),
+        }
+        Ok((self.launch_into(plan, None, running, streams)?, None))
     }
 
     fn launch_into(
         &self,
         plan: &Plan,
-        cgroup: BorrowedFd<'_>,
+        cgroup: Option<BorrowedFd<'_>>,
         running: Running<'_>,
         streams: &Streams<'_>,
     ) -> Result<Init> {
@@ -220,7 +232,7 @@ impl<'a> ExecBuilder<'a> {
         let console_socket = console_socket.map(host::duplicate).transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
-            cgroup: Some(cgroup),
+            cgroup,
             progress: File::from(file),
             start: None,
             streams: streams.replaced(),
@@ -266,6 +278,10 @@ impl Exec {
         self.ended = Some(status);
         Ok(status)
     }
+}
+
+fn is_forbidden(error: &Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
 }
 
 fn refused(why: &'static str) -> Error {

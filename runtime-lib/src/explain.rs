@@ -17,7 +17,7 @@ use crate::compile::{
     propagation_name, rlimit_name, scheduling_text,
 };
 use crate::error::Field;
-use crate::plan::{Bytes, HookPlan, HostOp, Plan, Slot, Step, UnitPlan};
+use crate::plan::{Bytes, CgroupNeed, HookPlan, HostOp, Plan, Slot, Step, UnitPlan};
 
 /// One line: an operation, what it works on and how, and the field it comes from.
 struct Row {
@@ -88,7 +88,7 @@ impl Plan {
             row("container", &self.id, &none),
             row("bundle", word(self.bundle.to_string_lossy().as_bytes()), &none),
             row("root", word(self.rootfs.to_string_lossy().as_bytes()), &"root.path".into()),
-            row("cgroup", word(self.cgroup.op.as_bytes()), &self.cgroup.field),
+            row("cgroup", cgroup_text(self), &self.cgroup.field),
             row("clone", clone_text(self), &"linux.namespaces".into()),
         ];
         rows.extend(self.unit.iter().flat_map(unit_rows));
@@ -117,6 +117,12 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_text())
     }
+}
+
+/// The cgroup, and whether there may be none.
+fn cgroup_text(plan: &Plan) -> String {
+    let rest = if plan.cgroup_need == CgroupNeed::IfPermitted { ", if it may be made" } else { "" };
+    format!("{}{rest}", word(plan.cgroup.op.as_bytes()))
 }
 
 /// The unit that systemd makes, and what it is told of it.

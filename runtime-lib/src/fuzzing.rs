@@ -31,6 +31,7 @@ fn request(process: Option<&Process>) -> Request {
         systemd: None,
         joins: false,
         joins_pid: false,
+        rootless: None,
     }
 }
 

@@ -113,6 +113,24 @@ fn if_there<T>(result: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
     }
 }
 
+/// The processes of a process's pid namespace, or that process alone, sorted.
+///
+/// # Errors
+/// procfs cannot be read.
+pub(crate) fn pids_beside(pid: i32, all: bool) -> Result<Vec<i32>> {
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(own) = namespace(pid).filter(|_| all) else { return Ok(vec![pid]) };
+    let failed = |error: std::io::Error| Error::sys("cannot read \"/proc\"", &error);
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        pids.extend(number.filter(|number| namespace(*number).as_ref() == Some(&own)));
+    }
+    pids.sort_unstable();
+    Ok(pids)
+}
+
 /// The calling process's cgroup in the unified hierarchy.
 ///
 /// # Errors

@@ -128,6 +128,17 @@ pub(crate) enum HostOp {
     RunHook(HookPlan),
 }
 
+/// Whether a container can do without a cgroup of its own, where the caller may not make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CgroupNeed {
+    /// It cannot.
+    Always,
+    /// It could, if config.json did not name one or a limit.
+    Asked,
+    /// It stays in the caller's then.
+    IfPermitted,
+}
+
 /// Who answers for a seccomp filter (`linux.seccomp.listenerPath`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub(crate) struct Agent {
@@ -198,6 +209,8 @@ pub struct Plan {
     pub(crate) host: Vec<Step<HostOp>>,
     /// Path below the cgroup root, absolute, as `/docker/ID`.
     pub(crate) cgroup: Step<String>,
+    /// Whether the container can do without.
+    pub(crate) cgroup_need: CgroupNeed,
     /// The unit that this is the cgroup of, where systemd makes it.
     pub(crate) unit: Option<Step<UnitPlan>>,
     /// Hooks of later stages, kept with the container's state.

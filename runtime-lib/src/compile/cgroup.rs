@@ -4,7 +4,7 @@ use super::resources::ResourcePlan;
 use super::{Columns, Config, cgroup_path, resources};
 use crate::cgroup::CgroupWrite;
 use crate::error::{Error, Result};
-use crate::plan::{HostOp, Step};
+use crate::plan::{CgroupNeed, HostOp, Step};
 
 const PATH: &str = "linux.cgroupsPath";
 
@@ -38,6 +38,21 @@ const SETUP_ROOM: u64 = 4 << 20;
 /// Whether a limit is smaller than what setting the container up takes.
 fn is_tight(write: &CgroupWrite) -> bool {
     write.file == "memory.max" && write.value.parse().is_ok_and(|bytes: u64| bytes < SETUP_ROOM)
+}
+
+/// What a caller may do without who has no rights over cgroups: it is not root, or only of a user
+/// namespace, or has said so.
+pub(super) fn need(config: &Config<'_>, out: &Columns) -> CgroupNeed {
+    let facts = config.facts;
+    let guess = facts.unprivileged || facts.in_user_namespace;
+    if !config.request.rootless.unwrap_or(guess) {
+        return CgroupNeed::Always;
+    }
+    let wanted = config.linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let named = wanted.is_some_and(|path| !path.as_os_str().is_empty());
+    let is_limit = |op: &HostOp| matches!(op, HostOp::CgroupWrite(_) | HostOp::LateCgroupWrite(_));
+    let limited = out.host.iter().any(|step| is_limit(&step.op));
+    if named || limited { CgroupNeed::Asked } else { CgroupNeed::IfPermitted }
 }
 
 /// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup

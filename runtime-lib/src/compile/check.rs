@@ -43,6 +43,16 @@ pub(super) fn version(spec: &Spec) -> Result<()> {
     }
 }
 
+/// Without privileges there is nothing to contain a program with but a user namespace.
+pub(super) fn caller(config: &Config<'_>) -> Result<()> {
+    if config.facts.unprivileged && !config.user.is_some() {
+        let text = "rootless container requires user namespaces";
+        return Err(Error::unsupported("linux.namespaces", text)
+            .hint("`spec --rootless` writes a configuration for a caller who is not root"));
+    }
+    Ok(())
+}
+
 /// Refuses what this version of Orlop cannot do, so that nothing is ever ignored, and warns of
 /// what has no effect on Linux.
 pub(super) fn unbuilt(config: &Config<'_>, out: &mut Columns) -> Result<()> {

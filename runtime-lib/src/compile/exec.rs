@@ -13,7 +13,7 @@ use super::{
     process, schedule, streams,
 };
 use crate::error::{Error, Result};
-use crate::plan::{Agent, Bytes, HostOp, Plan, Slot, Step};
+use crate::plan::{Agent, Bytes, CgroupNeed, HostOp, Plan, Slot, Step};
 use crate::seccomp;
 
 /// What is kept of a container's configuration for the processes that join it later.
@@ -221,6 +221,11 @@ pub(crate) fn compile(
         child: out.child,
         host: out.host,
         cgroup: Step { op: String::new(), field: "linux.cgroupsPath".into() },
+        cgroup_need: if facts.unprivileged || facts.in_user_namespace {
+            CgroupNeed::IfPermitted
+        } else {
+            CgroupNeed::Always
+        },
         poststart: Vec::new(),
         poststop: Vec::new(),
         annotations: Default::default(),

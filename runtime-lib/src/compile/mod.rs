@@ -79,6 +79,8 @@ pub(crate) struct Request {
     pub(crate) joins: bool,
     /// ... and that container has a pid namespace.
     pub(crate) joins_pid: bool,
+    /// Whether missing rights over cgroups are tolerated; `None` where it depends on the caller.
+    pub(crate) rootless: Option<bool>,
 }
 
 /// What the plan depends on, of the host.
@@ -199,11 +201,13 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
     check_id(&request.id)?;
     let config = Config::new(spec, request, facts)?;
     let mut out = Columns::default();
+    check::caller(&config)?;
     check::unbuilt(&config, &mut out)?;
     for section in CHILD.iter().chain(HOST) {
         section(&config, &mut out)?;
     }
     seccomp::check(&out)?;
+    let cgroup_need = cgroup::need(&config, &out);
     let unit = unit::unit(&config)?;
     Ok(Plan {
         id: request.id.clone(),
@@ -219,6 +223,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
             Some(Step { op, field }) => Step { op: op.cgroup.clone(), field: field.clone() },
             None => cgroup::path(&config)?,
         },
+        cgroup_need,
         unit,
         poststart: hooks::poststart(&config)?,
         poststop: hooks::poststop(&config)?,

@@ -201,6 +201,11 @@ fn check_ids(config: &Config<'_>, entry: &Entry<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Whether the container is in another user namespace than the host's.
+fn is_namespaced(config: &Config<'_>) -> bool {
+    config.user.is_some() || config.facts.in_user_namespace
+}
+
 /// Whether a cgroup filesystem would be the host's: mounting that is not for a user namespace.
 fn shows_hosts_cgroups(config: &Config<'_>) -> bool {
     config.user.is_some() && !config.namespaces.separate(LinuxNamespaceType::Cgroup)
@@ -292,12 +297,18 @@ fn bind(
         return Err(entry.error("source", "a bind mount needs one"));
     };
     let source = config.request.bundle.join(source);
+    let attributes = entry.options.of_bind();
+    let mut tree_attributes = entry.options.of_tree();
+    if source == Path::new("/sys") && is_namespaced(config) {
+        // Below a read-only /sys nothing shall be writable either, such as cgroups (CVE-2023-25809).
+        tree_attributes.set |= attributes.set & attr::RDONLY;
+    }
     Ok(Op::Bind(Bind {
         source: kernel_path(source, &format!("{}.source", entry.field))?,
         target: entry.target()?,
         recursive,
-        attributes: entry.options.of_bind(),
-        tree_attributes: entry.options.of_tree(),
+        attributes,
+        tree_attributes,
         map,
         propagation: Bytes::blob(entry.options.propagation.as_slice()),
     }))

@@ -19,7 +19,8 @@ use crate::rdt::Resctrl;
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) init: &'a Init,
-    pub(crate) cgroup: &'a Cgroup,
+    /// Its cgroup, unless it stays in the caller's.
+    pub(crate) cgroup: Option<&'a Cgroup>,
     /// The standard streams of the container without a terminal.
     pub(crate) streams: [BorrowedFd<'a>; 3],
     /// Bit n: stream n is `/dev/null`.
@@ -41,11 +42,15 @@ pub(crate) fn execute(plan: &Plan, target: &Target<'_>) -> Result<()> {
         if matches!(step.op, HostOp::CgroupWrite(_)) && !std::mem::replace(&mut written, true) {
             // All at once: a write may depend on a later one.
             let writes: Vec<CgroupWrite> = plan.host.iter().filter_map(cgroup_write).collect();
-            target.cgroup.apply(&writes)?;
+            cgroup(target)?.apply(&writes)?;
         }
         run(plan, target, &step.op, &mut listener).map_err(|error| error.at(step.field.clone()))?;
     }
     Ok(())
+}
+
+fn cgroup<'a>(target: &Target<'a>) -> Result<&'a Cgroup> {
+    target.cgroup.ok_or_else(|| Error::bug("a limit without a cgroup"))
 }
 
 fn cgroup_write(step: &Step<HostOp>) -> Option<CgroupWrite> {
@@ -66,15 +71,19 @@ fn run(
         // With the first of them.
         HostOp::CgroupWrite(_) => Ok(()),
         HostOp::LateCgroupWrite(write) => {
-            target.cgroup.apply(std::slice::from_ref(write))?;
+            let cgroup = cgroup(target)?;
+            cgroup.apply(std::slice::from_ref(write))?;
             // The kernel kills whom a limit leaves no room before the write is done.
-            match target.cgroup.oom_kills() {
+            match cgroup.oom_kills() {
                 Some(kills) if kills > 0 => target.init.failure_soon(plan).map_or(Ok(()), Err),
                 _ => Ok(()),
             }
         }
-        HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
-        HostOp::CgroupOwner { uid } => target.cgroup.give_to(*uid),
+        HostOp::DeviceProgram(program) => match target.cgroup {
+            Some(cgroup) => cgroup.attach_devices(program),
+            None => Ok(()),
+        },
+        HostOp::CgroupOwner { uid } => cgroup(target)?.give_to(*uid),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),
         HostOp::StdioOwner { uid } => own_streams(target, *uid),
         HostOp::IdMaps(maps) => id_maps::write(target.init.pid(), maps),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{base, facts, patched, plan, plan_for, request};
 use crate::compile::{HostFacts, compile};
 use crate::error::ErrorKind;
+use crate::plan::CgroupNeed;
 
 /// What is patched into the least container, the field that the error names, and a part of its text.
 pub(super) type Case = (Value, &'static str, &'static str);
@@ -498,4 +499,32 @@ fn of_the_id() {
     request.id = "../x".to_owned();
     let error = compile(&spec, &request, &facts()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+}
+
+/// A caller without privileges.
+#[test]
+fn of_callers_who_are_not_root() {
+    let facts = HostFacts { unprivileged: true, ..facts() };
+    let compiled = |patch: &Value| {
+        let bytes = serde_json::to_vec(&patched(patch)).unwrap();
+        compile(&crate::bundle::parse(&bytes).unwrap().0, &request(), &facts)
+    };
+    let error = compiled(&json!({})).unwrap_err();
+    assert_eq!(error.field(), Some("linux.namespaces"));
+    assert!(error.to_string().contains("rootless container requires user namespaces"));
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+    let mut config = json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "user"}],
+        "uidMappings": map, "gidMappings": map}});
+    let plan = compiled(&config).unwrap();
+    assert_eq!(plan.cgroup_need, CgroupNeed::IfPermitted);
+    // Neither a device program nor supplementary groups: both would fail.
+    assert!(!plan.to_text().contains("device-program") && !plan.to_text().contains("groups "));
+    config["linux"]["resources"] = json!({"pids": {"limit": 5}});
+    assert_eq!(compiled(&config).unwrap().cgroup_need, CgroupNeed::Asked);
+    config["linux"]["resources"] = Value::Null;
+    config["linux"]["cgroupsPath"] = json!("a");
+    assert_eq!(compiled(&config).unwrap().cgroup_need, CgroupNeed::Asked);
+    config["process"] = json!({"user": {"additionalGids": [7]}});
+    let error = compiled(&config).unwrap_err();
+    assert_eq!(error.field(), Some("process.user.additionalGids"));
 }

@@ -26,6 +26,7 @@ pub(super) fn request() -> Request {
         systemd: None,
         joins: false,
         joins_pid: false,
+        rootless: None,
     }
 }
 

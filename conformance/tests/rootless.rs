@@ -1,0 +1,395 @@
+//! A caller who is not root, or only in a user namespace.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::os::unix::fs::lchown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use orlop_conformance::run::{Done, wait_for};
+use orlop_conformance::{Peer, Run, Test, proc, rootfs, tmp};
+use serde_json::{Value, json};
+
+/// Who calls.
+const USER: u32 = 1000;
+/// Where its subordinate ids begin, and how many there are.
+const SUB: (u32, u32) = (200_000, 1000);
+
+/// The caller's bundle and state, and what its commands are run by.
+struct Rootless<'t> {
+    t: &'t Test,
+    dir: PathBuf,
+    program: PathBuf,
+    id: String,
+    config: Value,
+    /// A command that the caller's follows, run by root.
+    before: Vec<String>,
+    /// The same, run by the caller.
+    within: Vec<String>,
+}
+
+fn own(path: &Path, uid: u32) {
+    lchown(path, Some(uid), Some(uid)).unwrap();
+    if path.symlink_metadata().unwrap().is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            own(&entry.unwrap().path(), uid);
+        }
+    }
+}
+
+impl<'t> Rootless<'t> {
+    /// With what `spec --rootless` writes, but without a terminal.
+    fn new(t: &'t Test) -> Self {
+        rootfs::mode(t.dir(), 0o755);
+        let dir = t.dir().join(tmp::unique("home"));
+        std::fs::create_dir(&dir).unwrap();
+        rootfs::make(&dir.join("rootfs"));
+        std::fs::create_dir(dir.join("run")).unwrap();
+        let program = dir.join(t.runtime().file_name().unwrap());
+        std::fs::copy(t.runtime(), &program).unwrap();
+        own(&dir, USER);
+        let mut new = Self {
+            t,
+            dir,
+            program,
+            id: tmp::unique("r"),
+            config: Value::Null,
+            before: Vec::new(),
+            within: Vec::new(),
+        };
+        let _ = new.call(&["spec", "--rootless", "--bundle", new.dir.to_str().unwrap()]).ok();
+        let text = std::fs::read_to_string(new.dir.join("config.json")).unwrap();
+        new.config = serde_json::from_str(&text).unwrap();
+        new.config["process"]["terminal"] = json!(false);
+        new.config["root"]["readonly"] = json!(false);
+        new
+    }
+
+    fn sh(mut self, script: &str) -> Self {
+        self.config["process"]["args"] = json!(["/bin/sh", "-c", script]);
+        self
+    }
+
+    fn set(mut self, pointer: &str, value: Value) -> Self {
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        self.config.pointer_mut(parent).unwrap()[name] = value;
+        self
+    }
+
+    /// The maps of `/etc/subuid` and `/etc/subgid`, beside the caller itself.
+    fn with_ranges(mut self) -> Self {
+        let map = json!([
+            {"containerID": 0, "hostID": USER, "size": 1},
+            {"containerID": 1, "hostID": SUB.0, "size": SUB.1}
+        ]);
+        self = self.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+        let (ids, passwd) = (self.t.dir().join("ids"), self.t.dir().join("passwd"));
+        std::fs::write(&ids, format!("caller:{}:{}\n", SUB.0, SUB.1)).unwrap();
+        std::fs::write(&passwd, format!("caller:x:{USER}:{USER}::/:/bin/sh\n")).unwrap();
+        let script = format!(
+            "touch /etc/subuid /etc/subgid; mount --bind {0} /etc/subuid && \
+             mount --bind {0} /etc/subgid && mount --bind {1} /etc/passwd && exec \"$@\"",
+            ids.display(),
+            passwd.display()
+        );
+        let before = ["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"];
+        self.before = before.map(str::to_owned).to_vec();
+        self
+    }
+
+    fn run_of(&self, args: &[&str]) -> Run {
+        let id = USER.to_string();
+        let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"];
+        let program = self.program.to_str().unwrap();
+        let (before, within) = (self.before.iter(), self.within.iter());
+        let all = before.map(String::as_str).chain(user).chain(within.map(String::as_str));
+        let all = all.chain([program]);
+        let all: Vec<&str> = all.chain(args.iter().copied()).collect();
+        let run = Run::new(all[0], self.t.dir()).args(&all[1..]);
+        run.env("XDG_RUNTIME_DIR", self.dir.join("run")).cwd(&self.dir)
+    }
+
+    #[track_caller]
+    fn call(&self, args: &[&str]) -> Done {
+        self.run_of(args).done()
+    }
+
+    fn write(&self) {
+        std::fs::write(self.dir.join("config.json"), self.config.to_string()).unwrap();
+    }
+
+    #[track_caller]
+    fn run(&self) -> Done {
+        self.write();
+        self.call(&["run", &self.id])
+    }
+
+    /// `run --detach`; the pid.
+    #[track_caller]
+    fn start(&self) -> i32 {
+        self.write();
+        let _ = self.call(&["run", "--detach", "--pid-file", "pid", &self.id]).ok();
+        std::fs::read_to_string(self.dir.join("pid")).unwrap().parse().unwrap()
+    }
+
+    #[track_caller]
+    fn exec(&self, script: &str) -> Done {
+        self.call(&["exec", &self.id, "/bin/sh", "-c", script])
+    }
+}
+
+impl Drop for Rootless<'_> {
+    fn drop(&mut self) {
+        let _: Done = self.call(&["delete", "--force", &self.id]);
+    }
+}
+
+fn begin() -> Option<Test> {
+    let t = Test::begin()?;
+    // What they do without rights over cgroups depends on version and cgroup manager.
+    (!t.differs(&[Peer::Runc, Peer::Crun], "need a systemd session or other options")).then_some(t)
+}
+
+#[test]
+fn configuration_of_spec_runs_as_it_is() {
+    let Some(t) = begin() else { return };
+    let script = "id -u; cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; \
+                  grep CapEff /proc/self/status; stat -c %u:%g / /dev /dev/pts/ptmx";
+    let done = Rootless::new(&t).sh(script).run().ok();
+    let words: Vec<&str> = done.stdout.split_whitespace().collect();
+    let wanted = "0 0 1000 1 0 1000 1 deny CapEff: 0000000020000420 0:0 0:0 0:0";
+    assert_eq!(words, wanted.split(' ').collect::<Vec<_>>(), "{done}");
+}
+
+#[test]
+fn life_of_a_container_needs_no_privilege() {
+    let Some(t) = begin() else { return };
+    let c = Rootless::new(&t).sh("echo up; sleep 1000; true");
+    let pid = c.start();
+    let state = c.call(&["state", &c.id]).ok().json();
+    assert_eq!((&state["status"], &state["pid"]), (&json!("running"), &json!(pid)));
+    let list = c.call(&["list", "-q"]).ok();
+    assert_eq!(list.lines(), [&c.id]);
+    assert!(c.dir.join("run").join("orlop").join(&c.id).exists(), "below XDG_RUNTIME_DIR");
+    let done =
+        c.exec("id -u; cat /proc/1/cmdline | tr '\\0' ' '; echo; readlink /proc/self/ns/user").ok();
+    assert_eq!(done.lines()[0], "0");
+    assert!(done.lines()[1].starts_with("/bin/sh -c echo up"), "{done}");
+    assert_eq!(done.lines()[2], proc::namespace(pid, "user").unwrap());
+    let pids = c.call(&["ps", "--format", "json", &c.id]).ok().json();
+    assert!(pids.as_array().unwrap().contains(&json!(pid)), "{pids}");
+    assert_eq!(pids.as_array().unwrap().len(), 2, "the shell and its child: {pids}");
+    let _ = c.call(&["pause", &c.id]).fails("cgroup");
+    let _ = c.call(&["kill", &c.id, "KILL"]).ok();
+    wait_for("the end", || c.call(&["state", &c.id]).stdout.contains("stopped"));
+    let _ = c.call(&["delete", &c.id]).ok();
+    let _ = c.call(&["state", &c.id]).fails("does not exist");
+}
+
+#[test]
+fn created_container_is_started_and_entered() {
+    let Some(t) = begin() else { return };
+    let c = Rootless::new(&t).sh("sleep 1000");
+    c.write();
+    let _ = c.call(&["create", &c.id]).ok();
+    assert_eq!(c.call(&["state", &c.id]).ok().json()["status"], "created");
+    assert_eq!(c.exec("echo in").ok().stdout, "in\n");
+    let _ = c.call(&["start", &c.id]).ok();
+    assert_eq!(c.call(&["state", &c.id]).ok().json()["status"], "running");
+    let _ = c.call(&["delete", "--force", &c.id]).ok();
+}
+
+#[test]
+fn ranges_are_mapped_by_the_programs_for_it() {
+    let Some(t) = begin() else { return };
+    if !Path::new("/usr/bin/newuidmap").exists() {
+        assert!(std::env::var_os("ORLOP_NO_SKIP").is_none(), "cannot run: no newuidmap");
+        eprintln!("SKIPPED: no newuidmap");
+        return;
+    }
+    let c = Rootless::new(&t).with_ranges().set("/process/user", json!({"uid": 7, "gid": 8}));
+    // What the container has under that name is not what is run, nor what PATH finds.
+    let poison = "#!/bin/sh\ntouch /tmp/poisoned\n";
+    for place in [c.dir.join("rootfs/bin/newuidmap"), c.dir.join("newuidmap")] {
+        std::fs::write(&place, poison).unwrap();
+        rootfs::mode(&place, 0o755);
+    }
+    let c = c.sh("id -u; id -g; cat /proc/self/uid_map /proc/self/gid_map");
+    c.write();
+    let path = format!("{}:/usr/bin:/bin", c.dir.display());
+    let done = c.run_of(&["run", &c.id]).env("PATH", path).done().ok();
+    let words: Vec<&str> = done.stdout.split_whitespace().collect();
+    let wanted = "7 8 0 1000 1 1 200000 1000 0 1000 1 1 200000 1000";
+    assert_eq!(words, wanted.split(' ').collect::<Vec<_>>(), "{done}");
+    let c = c.sh("sleep 1000");
+    let pid = c.start();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert_eq!(proc::status(&status)["Uid"].split('\t').next(), Some("200006"));
+    assert_eq!(c.exec("id -u").ok().stdout, "7\n");
+    let _ = c.call(&["kill", &c.id, "KILL"]).ok();
+}
+
+#[test]
+fn ranges_that_are_not_granted_are_refused() {
+    let Some(t) = begin() else { return };
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 1},
+        {"containerID": 1, "hostID": 5, "size": 10}]);
+    let c = Rootless::new(&t).with_ranges().set("/linux/uidMappings", map.clone());
+    let done = c.set("/linux/gidMappings", map).run().exits(1);
+    assert!(done.stderr.contains("linux.uidMappings: newuidmap: "), "{done}");
+}
+
+#[test]
+fn what_takes_privileges_is_refused_by_name() {
+    let Some(t) = begin() else { return };
+    let c = Rootless::new(&t);
+    let groups = json!({"uid": 0, "gid": 0, "additionalGids": [5]});
+    let c = c.set("/process/user", groups);
+    let _ = c.run().fails("cannot set any additional groups in a rootless container");
+    let c = c.set("/process/user", json!({"uid": 1, "gid": 0}));
+    let _ = c.run().fails("process.user.uid");
+    let c = c.set("/process/user", json!({"uid": 0, "gid": 0}));
+    let without = json!([{"type": "pid"}, {"type": "mount"}]);
+    let linux = c.config["linux"].clone();
+    let c = c.set("/linux", json!({"namespaces": without}));
+    let _ = c.run().fails("rootless container requires user namespaces");
+    let c = c.set("/linux", linux);
+    assert_eq!(c.sh("echo fine").run().ok().stdout, "fine\n");
+}
+
+#[test]
+fn without_rights_over_cgroups_none_may_be_asked_for() {
+    let Some(t) = begin() else { return };
+    let text = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
+    let c = Rootless::new(&t).set("/linux/cgroupsPath", json!("/some/where"));
+    let _ = c.run().fails(text);
+    let mut c = c.set("/linux/cgroupsPath", json!(""));
+    c.config["linux"]["resources"] = json!({"pids": {"limit": 10}});
+    let _ = c.run().fails(text);
+    c.config["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    let _ = c.run().ok();
+    c.write();
+    let done = c.call(&["--rootless=false", "run", &c.id]).exits(1);
+    assert!(done.stderr.contains("permission denied"), "{done}");
+    assert!(!c.dir.join("run/orlop").join(&c.id).exists(), "nothing is left");
+}
+
+#[test]
+fn delegated_cgroup_is_used() {
+    let Some(t) = begin() else { return };
+    let name = tmp::unique("delegated");
+    let cgroup = Path::new("/sys/fs/cgroup").join(&name);
+    std::fs::create_dir_all(cgroup.join("own")).unwrap();
+    for file in ["", "cgroup.procs", "cgroup.subtree_control", "own", "own/cgroup.procs"] {
+        lchown(cgroup.join(file), Some(USER), Some(USER)).unwrap();
+    }
+    {
+        let mut c = Rootless::new(&t).sh("cat /proc/self/cgroup; sleep 1000");
+        let script = format!("echo 0 > {}/own/cgroup.procs && exec \"$@\"", cgroup.display());
+        c.before = ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
+        let pid = c.start();
+        assert_eq!(proc::cgroup(pid).unwrap(), format!("/{name}/{}", c.id));
+        assert_eq!(c.exec("echo in").ok().stdout, "in\n");
+        let _ = c.call(&["pause", &c.id]).ok();
+        assert_eq!(c.call(&["state", &c.id]).ok().json()["status"], "paused");
+        let _ = c.call(&["resume", &c.id]).ok();
+        let pids = c.call(&["ps", "--format", "json", &c.id]).ok().json();
+        assert!(pids.as_array().unwrap().contains(&json!(pid)), "{pids}");
+        let _ = c.call(&["delete", "--force", &c.id]).ok();
+        assert!(!cgroup.join(&c.id).exists());
+    }
+    std::fs::remove_dir(cgroup.join("own")).unwrap();
+    std::fs::remove_dir(cgroup).unwrap();
+}
+
+#[test]
+fn cgroups_cannot_be_written_from_the_container() {
+    let Some(t) = begin() else { return };
+    let script = "mkdir /sys/fs/cgroup/orlop-no 2>&1; grep ' /sys' /proc/self/mountinfo; true";
+    for cgroup_namespace in [true, false] {
+        for cgroup_mount in [true, false] {
+            let mut c = Rootless::new(&t).sh(script);
+            let namespaces = c.config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| cgroup_namespace || namespace["type"] != "cgroup");
+            let mounts = c.config["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| cgroup_mount || mount["destination"] != "/sys/fs/cgroup");
+            let done = c.run().ok();
+            let refused = done.stdout.contains("Read-only file system");
+            assert!(refused, "{cgroup_namespace} {cgroup_mount}: {done}");
+            let lines: Vec<&str> = done.lines().into_iter().filter(|l| l.contains(" - ")).collect();
+            for mount in proc::mounts(&lines.join("\n")) {
+                assert!(mount.has(&["ro"]), "{mount:?}");
+            }
+        }
+    }
+}
+
+/// As rootless Podman runs a runtime.
+#[test]
+fn root_of_a_user_namespace_runs_containers_with_and_without_one_of_their_own() {
+    let Some(t) = begin() else { return };
+    for own_namespace in [true, false] {
+        let mut c = Rootless::new(&t).sh("cat /proc/self/uid_map; sleep 1000");
+        let linux = &mut c.config["linux"];
+        if own_namespace {
+            let map = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+            linux["uidMappings"] = map.clone();
+            linux["gidMappings"] = map;
+        } else {
+            linux.as_object_mut().unwrap().remove("uidMappings");
+            linux.as_object_mut().unwrap().remove("gidMappings");
+            let namespaces = linux["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != "user");
+        }
+        // Root of the namespace is the caller: a process that stays in it, whose calls join it.
+        let holder = Holder::new(USER);
+        c.within = holder.enter(&c.dir);
+        let pid = c.start();
+        let done = c.exec("id -u; echo in").ok();
+        assert_eq!(done.stdout, "0\nin\n");
+        let inside = proc::namespace(pid, "user").unwrap();
+        assert_eq!(inside == holder.namespace(), !own_namespace);
+        let _ = c.call(&["kill", &c.id, "KILL"]).ok();
+        wait_for("the end", || c.call(&["state", &c.id]).stdout.contains("stopped"));
+        let _ = c.call(&["delete", &c.id]).ok();
+        drop(c);
+    }
+}
+
+/// A process in a new user namespace whose root is this user.
+struct Holder(Child);
+
+impl Holder {
+    fn new(user: u32) -> Self {
+        let id = user.to_string();
+        let args = ["--reuid", &id, "--regid", &id, "--clear-groups", "--"];
+        let unshare = ["unshare", "-U", "-m", "-r", "--", "sleep", "1000"];
+        let child = Command::new("setpriv").args(args).args(unshare).stdout(Stdio::null()).spawn();
+        let child = child.unwrap();
+        let holder = Self(child);
+        let map = format!("/proc/{}/uid_map", holder.0.id());
+        wait_for("the map", || {
+            std::fs::read_to_string(&map).unwrap_or_default().split_whitespace().nth(2) == Some("1")
+        });
+        holder
+    }
+
+    fn namespace(&self) -> String {
+        proc::namespace(i32::try_from(self.0.id()).unwrap(), "user").unwrap()
+    }
+
+    fn enter(&self, directory: &Path) -> Vec<String> {
+        let pid = self.0.id().to_string();
+        let script = format!("cd {} && exec \"$@\"", directory.display());
+        let enter = ["nsenter", "-t", &pid, "-U", "-m", "--preserve-credentials", "--"];
+        let shell = ["sh", "-c", &script, "sh"];
+        enter.into_iter().chain(shell).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _: std::io::Result<()> = self.0.kill();
+        let _: std::io::Result<_> = self.0.wait();
+    }
+}
