@@ -81,7 +81,8 @@ impl<'t> Bundle<'t> {
     /// A bundle with the default config and a fresh root filesystem.
     #[must_use]
     pub fn new(test: &'t Test) -> Self {
-        let id = tmp::unique("c");
+        // The suite's own prefix: what it takes away afterwards must not be another test's.
+        let id = tmp::unique(if test.has_payload() { "s" } else { "c" });
         let dir = test.dir().join(&id);
         std::fs::create_dir(&dir).expect("bundle directory");
         let mut config = default_config(&id);

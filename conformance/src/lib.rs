@@ -20,6 +20,7 @@ pub mod bundle;
 pub mod cases;
 pub mod console;
 pub mod container;
+pub mod faults;
 pub mod harness;
 pub mod proc;
 pub mod rootfs;

@@ -76,6 +76,25 @@ fn root_is_writable_or_read_only_as_the_config_says() {
 }
 
 #[test]
+fn mountpoints_are_made_in_what_turns_read_only_later() {
+    // As Kubernetes' pods have it: a read-only root without an /etc/resolv.conf to mount over.
+    let Some(t) = Test::begin() else { return };
+    let file = t.dir().join("file");
+    std::fs::write(&file, "from outside\n").unwrap();
+    let file = file.to_str().unwrap();
+    let bundle = t
+        .bundle()
+        .set("/root/readonly", json!(true))
+        .mount("/new/file", "bind", file, &["bind"])
+        .mount("/scratch", "tmpfs", "tmpfs", &["ro"])
+        .mount("/scratch/file", "bind", file, &["bind"]);
+    let done =
+        bundle.sh("cat /new/file /scratch/file; echo x >/scratch/x; echo x >/x").run().exits(1);
+    assert_eq!(done.stdout, "from outside\nfrom outside\n");
+    assert_eq!(done.stderr.matches("Read-only file system").count(), 2, "{done}");
+}
+
+#[test]
 fn root_path_may_be_absolute() {
     let Some(t) = Test::begin() else { return };
     let bundle = t.bundle();
@@ -490,4 +509,35 @@ fn nothing_is_made_on_the_host_when_dev_is_a_link() {
         std::fs::read_dir(&outside).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["ptmx"], "the host's directory is as it was");
     assert_eq!(std::fs::read_to_string(outside.join("ptmx")).unwrap(), "mine");
+}
+
+/// On a host whose mounts are shared, as systemd makes them.
+#[test]
+fn root_mount_has_the_propagation_that_is_asked_for() {
+    let Some(t) = Test::begin() else { return };
+    for (kind, want, never) in [
+        (None, "master:", "shared:"),
+        (Some("slave"), "master:", "shared:"),
+        (Some("rslave"), "master:", "shared:"),
+        (Some("shared"), "shared:", "unbindable"),
+        (Some("rshared"), "shared:", "unbindable"),
+        (Some("private"), " - ", ":"),
+        (Some("rprivate"), " - ", ":"),
+        (Some("unbindable"), "unbindable", ":"),
+        (Some("runbindable"), "unbindable", ":"),
+    ] {
+        let mut bundle = t.bundle();
+        if let Some(kind) = kind {
+            bundle = bundle.set("/linux/rootfsPropagation", json!(kind));
+        }
+        let bundle = bundle.args(&["/bin/cat", "/proc/self/mountinfo"]);
+        bundle.write();
+        let script = "mount --make-rshared /; exec \"$@\"";
+        let run =
+            orlop_conformance::Run::new("unshare", t.dir()).args(["-m", "sh", "-c", script, "sh"]);
+        let run = run.arg(t.runtime()).arg("--root").arg(t.root()).args(["run", "--bundle"]);
+        let done = run.arg(&bundle.dir).arg(&bundle.id).done().ok();
+        let fields = mount_at(&mounts(&done.stdout), "/").propagation.join(" ") + " - ";
+        assert!(fields.contains(want) && !fields.contains(never), "{kind:?}: {fields}");
+    }
 }

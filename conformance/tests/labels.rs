@@ -134,7 +134,7 @@ fn profile_is_enforced() {
     }
     let profile = Profile::load("/tmp/forbidden");
     let script = format!(
-        "{SHOW}; echo x >/tmp/allowed && echo written; echo x 2>&- >/tmp/forbidden || echo refused"
+        "{SHOW}; echo x >/tmp/allowed && echo written; {{ echo x >/tmp/forbidden; }} 2>/dev/null || echo refused"
     );
     let docker: serde_json::Value =
         serde_json::from_str(include_str!("../bundles/docker.json")).unwrap();
@@ -147,6 +147,16 @@ fn profile_is_enforced() {
         let out = bundle.sh(&script).run().ok().stdout;
         assert_eq!(out, format!("{}written\nrefused\n", profile.enforced()), "{nnp} {uid}");
     }
+    let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+    let bundle = under(&t, &profile)
+        .push("/linux/namespaces", json!({"type": "user"}))
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map);
+    let c = bundle.sh(&format!("{script}; sleep 100")).run_detached();
+    c.wait_for_output("refused");
+    assert!(c.written().starts_with(&profile.enforced()), "in a user namespace");
+    let joined = c.call("exec", &[], &["/bin/sh", "-c", SHOW]).ok();
+    assert_eq!(joined.stdout, profile.enforced(), "exec in a user namespace");
     let created = under(&t, &profile).sh(&script).create();
     let _ = created.start().ok();
     created.wait_for_output("refused");

@@ -172,3 +172,14 @@ fn further_process_that_has_too_little_memory_may_have_been_killed_for_it() {
     assert!(done.stderr.contains(" (possibly OOM-killed)"), "{done}");
     assert_eq!(c.status(), "running");
 }
+
+/// No machine at hand has such a device: the kernel's refusal shows that it was asked.
+#[test]
+fn rdma_devices_that_are_not_there_are_named() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["rdma"]) || t.peer() != Peer::Orlop {
+        return;
+    }
+    let done = limited(&t, "rdma", json!({"none0": {"hcaHandles": 3}})).run();
+    let _ = done.fails("linux.resources.rdma");
+}

@@ -243,8 +243,11 @@ fn container_that_is_not_running() {
     ] {
         says(&t.call(arguments), 1, &[text]);
     }
-    let done = t.call(&["exec", id, "true"]);
-    says(&done, 255, &["cannot exec in a stopped container"]);
+    for arguments in
+        [&["exec", id, "true"][..], &["exec", "-p", "/no/such/file", id], &["exec", id]]
+    {
+        says(&t.call(arguments), 255, &["cannot exec in a stopped container"]);
+    }
     let _ = t.call(&["kill", "--all", id, "9"]).ok();
     let _ = t.call(&["ps", id]).ok();
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use orlop_conformance::agent::{Agent, Answer};
 use orlop_conformance::console::{ConsoleSocket, read_until};
 use orlop_conformance::run::Done;
 use orlop_conformance::{Bundle, Container, Peer, Test, proc, rootfs, tmp};
@@ -747,5 +748,48 @@ fn time_namespace_and_scheduling_are_set_in_a_user_namespace_too() {
         assert!(uptime > 1e9, "{done}");
         assert!(done.stdout.contains("realtime: prio 3"), "{done}");
         assert!(done.stdout.ends_with("\n2 1\n"), "the priority and SCHED_FIFO: {done}");
+    }
+}
+
+#[test]
+fn filters_in_a_user_namespace_have_an_agent() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "the descriptor does not come with the message") {
+        return;
+    }
+    let agent = Agent::listen(&t, Answer::Errno(libc::EXDEV));
+    for nnp in [true, false] {
+        let rule = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]);
+        let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": agent.path,
+            "syscalls": rule});
+        let bundle =
+            mapped(&t).set("/linux/seccomp", profile).set("/process/noNewPrivileges", json!(nnp));
+        let c = bundle.sh("mkdir /tmp/x 2>/dev/null || echo refused; sleep 100").run_detached();
+        assert_eq!(agent.next_told()["pid"], c.pid);
+        c.wait_for_output("refused");
+        let flag = format!("--no-new-privs={nnp}");
+        let done = c.call("exec", &[&flag], &["/bin/mkdir", "/tmp/x"]).exits(1);
+        assert!(done.stderr.contains("Invalid cross-device link"), "{done}");
+        assert_eq!(agent.next_told()["state"]["pid"], c.pid);
+    }
+}
+
+#[test]
+fn exec_joins_the_session_keyring_of_a_user_namespace() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "each process of exec has a keyring of its own") {
+        return;
+    }
+    let bundle = mapped(&t);
+    let missing = !Path::new("/proc/keys").exists() || !rootfs::add_probe(&bundle.rootfs());
+    if t.lacks("keyrings", missing) {
+        return;
+    }
+    let session = ["/bin/probe", "call", "x86_64", "250", "0", "-3", "0"];
+    let c = bundle.sh(&format!("{}; sleep 100", session.join(" "))).run_detached();
+    c.wait_for_output("\n");
+    for user in ["0", "1000"] {
+        let joined = c.call("exec", &["--user", user], &session).ok();
+        assert_eq!(joined.stdout, c.written(), "exec as {user}");
     }
 }

@@ -285,7 +285,7 @@ fn stream(
     pumps: &mut Vec<Pump>,
 ) -> Result<OwnedFd, Failure> {
     let failed = |errno| Failure::system("cannot make the container's streams", errno);
-    if is_null(ours) {
+    if is_null(ours).map_err(failed)? {
         return fcntl_dupfd_cloexec(ours, 3).map_err(failed);
     }
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
@@ -304,11 +304,10 @@ fn stream(
     Ok(theirs)
 }
 
-fn is_null(stream: BorrowedFd<'_>) -> bool {
-    fstat(stream).is_ok_and(|stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-            && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3)
-    })
+fn is_null(stream: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let stat = fstat(stream)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3))
 }
 
 /// Takes the one descriptor that was sent to this socket.

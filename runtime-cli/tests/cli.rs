@@ -278,6 +278,7 @@ fn explain_shows_the_unit_that_systemd_would_make() {
     // A user's systemd is found by the environment, which is empty here.
     let by_user = ["--systemd-cgroup", "--rootless=true", "explain", "--bundle", &bundle];
     fails(&by_user, 1, "could not detect DBUS_SESSION_BUS_ADDRESS");
+    succeeds(&["--systemd-cgroup", "features"]);
 }
 
 #[test]

@@ -188,6 +188,12 @@ impl Container {
         &self.record.id
     }
 
+    /// Absolute path of its bundle.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        &self.record.bundle
+    }
+
     /// Pid of its init.
     #[must_use]
     pub fn pid(&self) -> i32 {
@@ -228,10 +234,9 @@ impl Container {
         if !self.is_alive()? {
             return Ok(Status::Stopped);
         }
-        if Cgroup::open(&self.record.cgroup)?.is_some_and(|cgroup| {
-            // A cgroup that is being removed cannot be read: it is not frozen then.
-            cgroup.is_frozen().unwrap_or(false)
-        }) {
+        if let Some(cgroup) = Cgroup::open(&self.record.cgroup)?
+            && cgroup.is_frozen()?
+        {
             return Ok(Status::Paused);
         }
         Ok(if self.directory.open_fifo()?.is_some() { Status::Created } else { Status::Running })
@@ -278,18 +283,21 @@ impl Container {
         let started = || Error::new(ErrorKind::InvalidState, STARTED);
         let fifo = self.directory.open_fifo()?.ok_or_else(started)?;
         // Of two that start it at once, one does.
-        rustix::fs::flock(&fifo, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| started())?;
-        let links = rustix::fs::fstat(&fifo).map(|stat| stat.st_nlink);
-        if links != Ok(1) {
+        let cannot = |errno| Error::sys("cannot release the init", errno);
+        let lock = || rustix::fs::flock(&fifo, FlockOperation::NonBlockingLockExclusive);
+        match rustix::io::retry_on_intr(lock) {
+            Err(Errno::AGAIN) => return Err(started()),
+            result => result.map_err(cannot)?,
+        }
+        if rustix::fs::fstat(&fifo).map_err(cannot)?.st_nlink != 1 {
             return Err(started());
         }
         let progress = self.directory.open_progress()?;
-        rustix::io::write(&fifo, b"s")
-            .map_err(|errno| Error::sys("cannot release the init", errno))?;
+        rustix::io::retry_on_intr(|| rustix::io::write(&fifo, b"s")).map_err(cannot)?;
         self.directory.remove_fifo()?;
         // The init holds the only other end: execve(2) or its death closes it.
-        host::poll(&mut [PollFd::new(&fifo, PollFlags::empty())], None);
+        host::poll(&mut [PollFd::new(&fifo, PollFlags::empty())], None)
+            .map_err(|errno| Error::sys("cannot wait for the init", errno))?;
         if supervise::executed(&progress)? {
             return Ok(());
         }
@@ -406,7 +414,9 @@ impl Container {
             Err(error) if error.kind() != ErrorKind::InvalidState => return Err(error),
             _ => {}
         }
-        if !host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(PATIENCE)) {
+        let ended = host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(PATIENCE))
+            .map_err(|errno| Error::sys("cannot wait for the init", errno))?;
+        if !ended {
             return Err(Error::new(ErrorKind::InvalidState, "container init still running"));
         }
         Ok(())
@@ -424,9 +434,10 @@ impl Container {
         };
         // A later cgroup of the same path is another container's.
         let recorded = self.record.cgroup_number;
-        let is_anothers = cgroup.as_ref().is_some_and(|cgroup| {
-            recorded != 0 && !cgroup.number().is_ok_and(|number| number == recorded)
-        });
+        let is_anothers = match &cgroup {
+            Some(cgroup) if recorded != 0 => cgroup.number()? != recorded,
+            _ => false,
+        };
         if let Some(cgroup) = cgroup.filter(|_| !is_anothers) {
             // With a pid namespace of its own, all processes die with the init.
             let kill = force || !self.record.own_pid_namespace || self.record.pid == 0;
@@ -484,7 +495,7 @@ impl Container {
 fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     if signal == 0 {
         // The null signal only asks whether it is there: a pidfd that polls as ended is not.
-        let ended = host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(Duration::ZERO));
+        let ended = host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(Duration::ZERO))?;
         return if ended { Err(Errno::SRCH) } else { Ok(()) };
     }
     crate::sys::pidfd_send_signal(pidfd, signal)

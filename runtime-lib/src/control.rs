@@ -27,10 +27,9 @@ impl Container {
     /// `container not paused`; the kernel refuses.
     pub fn resume(&self) -> Result<()> {
         let cgroup = self.open_cgroup()?;
-        // As in `status`: what cannot be read is being removed.
-        let frozen = cgroup.filter(|cgroup| cgroup.is_frozen().unwrap_or(false));
         let not_paused = || Error::new(ErrorKind::InvalidState, "container not paused");
-        frozen.ok_or_else(not_paused)?.thaw()
+        let cgroup = cgroup.ok_or_else(not_paused)?;
+        if cgroup.is_frozen()? { cgroup.thaw() } else { Err(not_paused()) }
     }
 
     /// All processes of its cgroup and below, as ids in the caller's pid namespace, sorted; none

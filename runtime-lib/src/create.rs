@@ -331,7 +331,7 @@ impl Builder {
             Release::Fifo => Some(directory.create_fifo()?),
             Release::AtOnce => None,
         };
-        let console_socket = self.console_socket.as_ref().map(duplicate).transpose()?;
+        let console_socket = self.console_socket.as_ref().map(host::duplicate).transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
             cgroup: claimed.as_ref().map(Cgroup::as_fd),
@@ -375,6 +375,7 @@ fn out_of_memory(cgroup: &Cgroup, error: Error) -> Error {
     }
     Error::new(ErrorKind::Init, "container init was OOM-killed (memory limit too low?)")
         .at("linux.resources.memory.limit")
+        .hint(error.to_string())
 }
 
 /// Records the intent, then makes the cgroup, unless systemd will. One that is in use is refused
@@ -421,7 +422,7 @@ fn finish(
 }
 
 /// What is recorded before the first effect.
-fn intent(plan: &Plan) -> Record {
+pub(crate) fn intent(plan: &Plan) -> Record {
     Record {
         id: plan.id.clone(),
         bundle: plan.bundle.clone(),
@@ -444,9 +445,4 @@ fn intent(plan: &Plan) -> Record {
         resources: None,
         rdt: plan.rdt().cloned(),
     }
-}
-
-fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 3)
-        .map_err(|errno| Error::sys("cannot duplicate the console socket", errno))
 }

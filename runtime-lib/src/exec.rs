@@ -217,9 +217,7 @@ impl<'a> ExecBuilder<'a> {
         let size = u64::try_from(progress::SIZE).unwrap_or(0);
         rustix::fs::ftruncate(&file, size).map_err(failed)?;
         let console_socket = self.console_socket.as_ref();
-        let console_socket = console_socket
-            .map(|socket| rustix::io::fcntl_dupfd_cloexec(socket, 3).map_err(failed))
-            .transpose()?;
+        let console_socket = console_socket.map(host::duplicate).transpose()?;
         let launch = Launch {
             init_file: self.init_file.as_deref(),
             cgroup: Some(cgroup),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFd;
@@ -18,7 +19,7 @@ impl HostFacts {
     /// Looks at the host. `own_cgroup` is read only where it matters.
     ///
     /// # Errors
-    /// procfs cannot be read.
+    /// procfs cannot be read, or something else of what a plan depends on.
     pub(crate) fn probe(own_cgroup_matters: bool) -> Result<Self> {
         let in_user_namespace = in_user_namespace()?;
         Ok(Self {
@@ -28,11 +29,23 @@ impl HostFacts {
             last_capability: LAST_CAPABILITY,
             own_cgroup: if own_cgroup_matters { own_cgroup()? } else { String::new() },
             manager_cgroup: String::new(),
-            kcore: fs::exists("/proc/kcore").unwrap_or(false),
-            apparmor: apparmor_in_force(),
-            selinux: selinux_in_force(),
+            kcore: fs::exists("/proc/kcore")
+                .map_err(|error| Error::sys("cannot look for \"/proc/kcore\"", &error))?,
+            apparmor: apparmor_in_force()
+                .map_err(|errno| Error::sys("cannot find out about AppArmor", errno))?,
+            selinux: selinux_in_force()
+                .map_err(|errno| Error::sys("cannot find out about SELinux", errno))?,
         })
     }
+}
+
+/// The same open file under another number, above the standard streams.
+///
+/// # Errors
+/// The caller has too many.
+pub(crate) fn duplicate(file: impl AsFd) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(file, 3)
+        .map_err(|errno| Error::sys("cannot duplicate a descriptor", errno))
 }
 
 /// Whether the calling process is in another user namespace than the first.
@@ -74,17 +87,30 @@ pub(crate) fn is_setgroups_denied(pid: impl fmt::Display) -> Result<bool> {
 }
 
 /// Whether the kernel has AppArmor switched on.
-fn apparmor_in_force() -> bool {
-    read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+fn apparmor_in_force() -> rustix::io::Result<bool> {
+    let text = if_there(read("/sys/module/apparmor/parameters/enabled"))?;
+    Ok(text.is_some_and(|text| text.starts_with('Y')))
 }
 
 /// Whether the kernel has SELinux switched on: its filesystem is mounted then, and a policy
 /// loaded, as only without one every process is labelled "kernel".
-fn selinux_in_force() -> bool {
+fn selinux_in_force() -> rustix::io::Result<bool> {
     const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
-    rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|stat| stat.f_type == SELINUX_MAGIC)
-        && read("/proc/thread-self/attr/current")
-            .is_ok_and(|label| label.trim_end_matches(['\0', '\n']) != "kernel")
+    let mounted = if_there(rustix::fs::statfs("/sys/fs/selinux"))?;
+    if mounted.is_none_or(|stat| stat.f_type != SELINUX_MAGIC) {
+        return Ok(false);
+    }
+    let label = read("/proc/thread-self/attr/current")?;
+    Ok(label.trim_end_matches(['\0', '\n']) != "kernel")
+}
+
+/// `None` where there is no such file: no other failure says that something is not there.
+fn if_there<T>(result: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The calling process's cgroup in the unified hierarchy.
@@ -153,15 +179,17 @@ pub(crate) fn start_time(pid: i32) -> Result<Option<u64>> {
 }
 
 /// Waits until one of the descriptors has an event; whether one has, in that time.
-pub(crate) fn poll(events: &mut [PollFd<'_>], timeout: Option<Duration>) -> bool {
+///
+/// # Errors
+/// The kernel has no memory for it.
+pub(crate) fn poll(events: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<bool, Errno> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.map(crate::supervise::hooks::timespec);
         match rustix::event::poll(events, left.as_ref()) {
-            Ok(count) => return count > 0,
             Err(Errno::INTR) => {}
-            Err(_) => return false,
+            result => return result.map(|count| count > 0),
         }
     }
 }

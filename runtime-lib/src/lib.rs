@@ -10,6 +10,9 @@ pub mod error;
 mod exec;
 mod explain;
 pub mod features;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod json;
 mod plan;

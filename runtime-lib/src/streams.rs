@@ -42,25 +42,32 @@ impl<'a> Streams<'a> {
     /// Opens what is missing, and looks at what is there.
     ///
     /// # Errors
-    /// `/dev/null` cannot be opened.
+    /// `/dev/null` cannot be opened; a stream cannot be looked at.
     pub(crate) fn open(stdio: &'a Stdio) -> Result<Self> {
         let mut null = 0;
         let mut missing = 0;
-        let mut look = |number: u8, stream: BorrowedFd<'_>| match is_null(stream) {
-            Ok(true) => null |= 1 << number,
-            Ok(false) => {}
-            Err(_) => {
-                missing |= 1 << number;
-                null |= 1 << number;
+        let mut look = |(number, stream): (u8, BorrowedFd<'_>)| {
+            match is_null(stream) {
+                Ok(true) => null |= 1 << number,
+                Ok(false) => {}
+                // It is closed.
+                Err(Errno::BADF) => {
+                    missing |= 1 << number;
+                    null |= 1 << number;
+                }
+                Err(errno) => {
+                    return Err(Error::sys(format!("cannot look at stream {number}"), errno));
+                }
             }
+            Ok(())
         };
         let given = match stdio {
             Stdio::Inherit => {
-                (0..).zip(OWN).for_each(|(number, stream)| look(number, stream));
+                (0..).zip(OWN).try_for_each(&mut look)?;
                 Given::Own(missing)
             }
             Stdio::Descriptors(streams) => {
-                (0..).zip(streams).for_each(|(number, stream)| look(number, stream.as_fd()));
+                (0..).zip(streams.each_ref().map(AsFd::as_fd)).try_for_each(&mut look)?;
                 Given::Descriptors(streams)
             }
             Stdio::Null => Given::None,

@@ -73,7 +73,7 @@ pub fn kill_tree(pid: i32) {
 /// that should not have been there.
 pub fn clean(pid: i32, dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    let prefix = format!("c-{pid}-");
+    let prefix = format!("s-{pid}-");
     let parent = Path::new(CGROUPS).join(CGROUP_PARENT);
     for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&prefix) {

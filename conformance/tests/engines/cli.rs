@@ -48,7 +48,7 @@ impl Cli {
             (Kind::Podman, Runtime::Ours, Driver::Cgroupfs) => {
                 &["podman", "--runtime", "/job/orlop"]
             }
-            (Kind::Podman, Runtime::Control, _) => &["podman", "--runtime", "crun"],
+            (Kind::Podman, Runtime::Control, _) => &["podman", "--runtime", "runc"],
         };
         let mut words = words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
         if self.kind == Kind::Podman {

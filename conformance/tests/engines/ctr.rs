@@ -43,7 +43,7 @@ impl Ctr {
     }
 
     fn run_args(&self, flags: &[&str], args: &[&str]) -> Vec<String> {
-        let binary = daemons::runc(self.runtime);
+        let binary = self.runtime.path();
         let mut words = vec!["run", "--runc-binary", &binary];
         let cgroup = match self.driver {
             Driver::Systemd => format!("machine.slice:ctr:{}", self.id),

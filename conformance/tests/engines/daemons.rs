@@ -26,14 +26,6 @@ fn write(path: &str, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-/// The runtime's file for engines whose control is runc.
-pub(crate) fn runc(runtime: Runtime) -> String {
-    match runtime {
-        Runtime::Ours => runtime.path(""),
-        Runtime::Control => "/usr/sbin/runc".to_owned(),
-    }
-}
-
 /// The name of containerd's CRI handler (and of Kubernetes' runtime class).
 pub(crate) fn handler(runtime: Runtime, driver: Driver) -> String {
     format!("{runtime:?}-{driver:?}").to_lowercase()
@@ -60,7 +52,7 @@ pub(crate) fn containerd() {
                 text += &format!(
                     "[{table}]\nruntime_type = \"io.containerd.runc.v2\"\n[{table}.options]\n\
                      BinaryName = \"{}\"\nSystemdCgroup = {}\n",
-                    runc(runtime),
+                    runtime.path(),
                     driver == Driver::Systemd
                 );
             }
@@ -94,13 +86,13 @@ pub(crate) fn docker(driver: Driver, default: Runtime) {
         &format!(
             r#"{{"runtimes": {{"orlop": {{"path": "{}"}}}}, "default-runtime": "{default_name}",
                 "exec-opts": ["native.cgroupdriver={driver_name}"], "log-level": "warn"}}"#,
-            Runtime::Ours.path("")
+            Runtime::Ours.path()
         ),
     );
     // BuildKit takes no runtime from the configuration.
     write(
         "/etc/systemd/system/docker.service.d/machine.conf",
-        &format!("[Service]\nEnvironment=DOCKER_BUILDKIT_RUNC_COMMAND={}\n", runc(default)),
+        &format!("[Service]\nEnvironment=DOCKER_BUILDKIT_RUNC_COMMAND={}\n", default.path()),
     );
     let _ = call(&["systemctl", "daemon-reload"]).ok();
     let _: Done = call(&["systemctl", "reset-failed", "docker"]);
@@ -119,7 +111,7 @@ pub(crate) fn podman() {
             &format!(
                 "[engine]\nruntime_supports_json = [\"crun\", \"runc\", \"orlop\"]\n\
                  [engine.runtimes]\norlop = [\"{}\"]\n",
-                Runtime::Ours.path("")
+                Runtime::Ours.path()
             ),
         );
         let _ = call(&["podman", "load", "-q", "-i", IMAGES]).ok();

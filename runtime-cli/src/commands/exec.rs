@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use orlop::spec::{Capabilities, Capability, LinuxCapabilities, Process, User};
-use orlop::{Bundle, Exec, Stdio};
+use orlop::{Bundle, Exec, Status, Stdio};
 
 use super::{container, id};
 use crate::args::{Flag, Grammar, Parsed};
@@ -55,13 +55,17 @@ fn exec(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let id = id(parsed)?;
     // Whoever watches the container's processes shall not look into this one.
     nix::sys::prctl::set_dumpable(false)
-        .map_err(|errno| Failure::new(format!("cannot become undumpable: {errno}")))?;
+        .map_err(|errno| Failure::io("cannot become undumpable", &errno.into()))?;
     let container = container(context, parsed)?;
-    let state = container.state()?;
     let process = match launch::given(parsed, "process") {
-        Some(file) => read_process(Path::new(file))?,
-        None => from_arguments(&state.bundle, parsed, &id)?,
+        Some(file) => read_process(Path::new(file)),
+        None => from_arguments(container.bundle(), parsed, &id),
     };
+    // In a container that has ended nothing runs, whatever is to be run.
+    let process = process.or_else(|failure| match container.status()? {
+        Status::Stopped => Err(Failure::new("cannot exec in a stopped container")),
+        _ => Err(failure),
+    })?;
     let terminal = process.terminal().unwrap_or(false);
     let detached = parsed.is_on("detach");
     let manner = if detached { Manner::Detached } else { Manner::Attached };

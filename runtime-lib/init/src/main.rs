@@ -10,4 +10,3 @@ mod ops;
 mod progress;
 mod run;
 mod sys;
-mod wire;

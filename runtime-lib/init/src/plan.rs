@@ -685,6 +685,10 @@ impl Step {
     }
 }
 
+/// Exit status of an init that was handed no plan that it understands. One that failed before it had a
+/// page to say so in exits with the errno, which is smaller.
+pub const EXIT_NO_PLAN: i32 = 254;
+
 /// First byte of the message in which the init tells the pid that it was [`Op::Reborn`] as, as its
 /// own pid namespace numbers it: a little-endian u32 follows.
 pub const REBORN: u8 = b'p';

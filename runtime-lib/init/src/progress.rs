@@ -1,5 +1,7 @@
 //! Where the init is, for those who watch: the shared page, and what a failure is.
 
+use core::ffi::FromBytesWithNulError;
+
 use orlop_init::plan::{Step, progress};
 use rustix::io::Errno;
 
@@ -21,6 +23,12 @@ impl Fail {
     /// A failure of a system call.
     pub(crate) fn errno(step: Step, errno: Errno) -> Self {
         Self { step, errno: errno.raw_os_error() }
+    }
+}
+
+impl From<FromBytesWithNulError> for Fail {
+    fn from(_: FromBytesWithNulError) -> Self {
+        Self::new(Step::Decode)
     }
 }
 

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
 use orlop_init::plan::{
-    Header, LISTENER, Message, NEW_LISTENER, Op, REBORN, SOURCE, Step, VERSION,
+    EXIT_NO_PLAN, Header, LISTENER, Message, NEW_LISTENER, Op, REBORN, SOURCE, Step, VERSION,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::{Errno, IoSliceMut};
@@ -13,12 +13,10 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use crate::ops;
 use crate::progress::{At, Fail, Progress};
 use crate::sys;
-use crate::wire::Str;
+use orlop_init::wire::Str;
 
 /// Exit status of an init that failed; the shared page says why.
 const EXIT_FAILED: i32 = 255;
-/// Exit status of an init that was handed no plan that it understands.
-const EXIT_NO_PLAN: i32 = 254;
 /// Exit status of an init that contradicts itself.
 pub(crate) const EXIT_BUG: i32 = 253;
 
@@ -61,8 +59,10 @@ pub(crate) struct Init<'a> {
 
 /// Executes the plan in the file `plan_fd`; called by the entry of the process.
 pub(crate) fn main(plan_fd: Option<RawFd>) -> ! {
-    let Some((mut init, ops)) = plan_fd.and_then(|fd| prepare(fd).ok()) else {
-        sys::exit(EXIT_NO_PLAN)
+    let prepared = plan_fd.ok_or(Fail::new(Step::Decode)).and_then(prepare);
+    let (mut init, ops) = match prepared {
+        Ok(prepared) => prepared,
+        Err(fail) => sys::exit(if fail.errno > 0 { fail.errno } else { EXIT_NO_PLAN }),
     };
     let progress = init.progress;
     if let Err(fail) = execute(&mut init, ops) {
@@ -282,15 +282,20 @@ impl Init<'_> {
     fn reborn(&self, terminal: bool) -> Result<(), Fail> {
         if let Some(child) = sys::clone_sibling().at(Step::Clone)? {
             let [a, b, c, d] = child.to_le_bytes();
-            let told = rustix::io::write(&self.control, &[REBORN, a, b, c, d]);
-            sys::exit(if told.is_ok() { 0 } else { EXIT_FAILED })
+            let message = [REBORN, a, b, c, d];
+            let told = rustix::io::retry_on_intr(|| rustix::io::write(&self.control, &message));
+            told.at(Step::CreatorGone)?;
+            sys::exit(0)
         }
+        // Until then in its predecessor's process group, where the creator finds it if that could
+        // not name it.
+        self.wait_for(Message::Adopted)?;
         rustix::process::setsid().at(Step::Whole)?;
         if terminal {
             let terminal = sys::inherited(0).ok_or(Fail::new(Step::SetPty))?;
             rustix::process::ioctl_tiocsctty(sys::leave_open(terminal)).at(Step::SetPty)?;
         }
-        self.wait_for(Message::Adopted)
+        Ok(())
     }
 
     /// Loads the filter, and has the creator take its listener before anything can hang on it.

@@ -1,25 +1,26 @@
-//! Strings of the plan, borrowed from its map.
+//! The plan as the init reads it: strings borrowed from its map.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, FromBytesWithNulError};
 use core::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::progress::Fail;
-use orlop_init::plan::Step;
-
 /// The bytes of a string, list or blob.
-#[derive(Clone, Copy)]
-pub(crate) struct Str<'a>(pub(crate) &'a [u8]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Str<'a>(pub &'a [u8]);
 
 impl<'a> Str<'a> {
     /// The string for the kernel.
-    pub(crate) fn c_str(self) -> Result<&'a CStr, Fail> {
-        CStr::from_bytes_with_nul(self.0).map_err(|_| Fail::new(Step::Decode))
+    ///
+    /// # Errors
+    /// It has no NUL at its end, or one before.
+    pub fn c_str(self) -> Result<&'a CStr, FromBytesWithNulError> {
+        CStr::from_bytes_with_nul(self.0)
     }
 
     /// The strings of a list.
-    pub(crate) fn list(self) -> List<'a> {
+    #[must_use]
+    pub fn list(self) -> List<'a> {
         List(self.0)
     }
 }
@@ -41,8 +42,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
 }
 
 /// The strings of a list, in order.
-#[derive(Clone)]
-pub(crate) struct List<'a>(&'a [u8]);
+#[derive(Debug, Clone)]
+pub struct List<'a>(&'a [u8]);
 
 impl<'a> Iterator for List<'a> {
     type Item = &'a CStr;

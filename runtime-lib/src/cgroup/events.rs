@@ -45,14 +45,17 @@ impl Cgroup {
         }
     }
 
-    /// Whether the cgroup itself was told to freeze; an ancestor's freeze does not count.
+    /// Whether the cgroup itself was told to freeze; an ancestor's freeze does not count. One that is
+    /// gone is not frozen.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn is_frozen(&self) -> Result<bool> {
-        let text = files::read(&self.dir, "cgroup.freeze")
-            .map_err(|errno| self.failed("cannot read the freezer of", errno))?;
-        Ok(text.trim() == "1")
+        match files::read(&self.dir, "cgroup.freeze") {
+            Ok(text) => Ok(text.trim() == "1"),
+            Err(errno) if super::is_gone(errno) => Ok(false),
+            Err(errno) => Err(self.failed("cannot read the freezer of", errno)),
+        }
     }
 
     /// How many processes of the cgroup and below the OOM killer has killed; None without the

@@ -11,9 +11,6 @@ use crate::plan::Bytes;
 /// As many ranges as the kernel takes (`UID_GID_MAP_MAX_EXTENTS`).
 const MOST_RANGES: usize = 340;
 
-/// As much as the kernel takes in the one write that it allows: less than a page.
-const LONGEST_TEXT: usize = 4095;
-
 /// It takes a map in one write, of less than a page.
 const MOST_BYTES: usize = 4096;
 
@@ -57,10 +54,6 @@ impl IdMap {
         let map = Self(list.iter().map(range).collect());
         for (index, range) in map.0.iter().enumerate() {
             range.check(&format!("{field}[{index}]"))?;
-        }
-        if map.to_string().len() > LONGEST_TEXT {
-            let text = format!("is longer than the kernel takes as text ({LONGEST_TEXT} bytes)");
-            return Err(Error::config(field.to_owned(), text));
         }
         map.check_overlaps(field, |range| range.inside)?;
         map.check_overlaps(field, |range| range.outside)?;

@@ -82,13 +82,14 @@ pub(super) fn session_keyring(config: &Config<'_>, out: &mut Columns) -> Result<
 
 /// What the kernel gives a session keyring (linux/key.h: all to processes that have it; view, read
 /// and link to the owner's), and search: without it the processes of `exec` would not find it, and
-/// each have one of its own. They are the owner's, but for a user namespace.
+/// each have one of its own. In a user namespace, where names are the namespace's own, these may be
+/// of another user by then.
 fn keyring_permissions(config: &Config<'_>) -> u32 {
     const KERNELS: u32 = 0x3f13_0000;
     const SEARCH_BY_OWNER: u32 = 0x0008_0000;
     const SEARCH_BY_OTHERS: u32 = 0x0000_0008;
     let others = config.namespaces.separate(LinuxNamespaceType::User);
-    KERNELS | if others { SEARCH_BY_OTHERS } else { SEARCH_BY_OWNER }
+    KERNELS | SEARCH_BY_OWNER | if others { SEARCH_BY_OTHERS } else { 0 }
 }
 
 /// `process.cwd`, checked.

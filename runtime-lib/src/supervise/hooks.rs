@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -87,14 +88,20 @@ pub(crate) fn run_hook(
         .map_err(|error| failed(format!("{what}: cannot execute {:?}", hook.path)).errno(&error))?;
     drop(command);
 
-    if let Some(seconds) = hook.timeout
-        && !ends_within(child.id(), Duration::from_secs(seconds))
-    {
-        let _dead_already = child.kill();
-        let _status = child.wait(); // it was killed: there is nothing to learn from it
-        return Err(failed(format!("{what}: hook ran past specified timeout of {seconds}.0s")));
+    if let Some(seconds) = hook.timeout {
+        let ended = ends_within(child.id(), Duration::from_secs(seconds));
+        if ended != Ok(true) {
+            let _dead_already = child.kill();
+            let _status = child.wait(); // it was killed: there is nothing to learn from it
+            return Err(match ended {
+                Err(errno) => failed(format!("{what}: cannot wait for it")).errno(errno),
+                _ => failed(format!("{what}: hook ran past specified timeout of {seconds}.0s")),
+            });
+        }
     }
-    let status = child.wait().map_err(io_error)?;
+    let status = child
+        .wait()
+        .map_err(|error| failed(format!("{what}: cannot wait for it")).errno(&error))?;
     if status.success() {
         return Ok(());
     }
@@ -121,11 +128,9 @@ fn memory_file() -> std::io::Result<File> {
 }
 
 /// Whether a process ends in that time.
-fn ends_within(pid: u32, timeout: Duration) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pidfd = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
-    // It is our child and not reaped yet, so it can always be opened.
-    let Some(pidfd) = pidfd else { return true };
+fn ends_within(pid: u32, timeout: Duration) -> Result<bool, Errno> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     crate::host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(timeout))
 }
 

@@ -65,7 +65,14 @@ fn run(
     match op {
         // With the first of them.
         HostOp::CgroupWrite(_) => Ok(()),
-        HostOp::LateCgroupWrite(write) => target.cgroup.apply(std::slice::from_ref(write)),
+        HostOp::LateCgroupWrite(write) => {
+            target.cgroup.apply(std::slice::from_ref(write))?;
+            // The kernel kills whom a limit leaves no room before the write is done.
+            match target.cgroup.oom_kills() {
+                Some(kills) if kills > 0 => target.init.failure_soon(plan).map_or(Ok(()), Err),
+                _ => Ok(()),
+            }
+        }
         HostOp::DeviceProgram(program) => target.cgroup.attach_devices(program),
         HostOp::CgroupOwner { uid } => target.cgroup.give_to(*uid),
         HostOp::OomScoreAdj(score) => set_oom_score(target.init.pid(), *score),

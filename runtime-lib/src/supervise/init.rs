@@ -5,8 +5,10 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use orlop_init::plan::{Header, LISTENER, Message, Op, REBORN, SOURCE, VERSION};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -15,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOp
 use super::{image, mount_ids, report, sources};
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host;
 use crate::plan::{Bytes, Plan, Slot, Step};
 use crate::sys::{Spawn, SpawnError, spawn};
 
@@ -76,10 +79,10 @@ impl Init {
             version: VERSION,
             ops: u32::try_from(plan.child.len()).unwrap_or(u32::MAX),
             control_fd: inherit.add(theirs)?,
-            progress_fd: inherit.add(duplicate(&launch.progress)?)?,
+            progress_fd: inherit.add(host::duplicate(&launch.progress)?)?,
             start_fd: launch.start.map_or(Ok(-1), |fifo| inherit.add(fifo))?,
             slots: open_slots(plan, launch.console_socket, launch.container, &mut inherit)?,
-            ignored_signals: crate::host::ignored_signals()?,
+            ignored_signals: host::ignored_signals()?,
             sealed_mounts: plan.sealed_mounts(),
             strings: plan.strings(),
             preserve_fds: plan.preserve_fds,
@@ -125,14 +128,16 @@ impl Init {
     /// As [`Init::wait_for`]; the process is not ours.
     pub(crate) fn adopt(&self, plan: &Plan) -> Result<()> {
         let pid = self.number(plan, REBORN)?;
-        let foreign = || Error::bug("the init named a process that is not our child");
+        let foreign =
+            || Error::new(ErrorKind::Init, "the init named a process that is not our child");
         let pid = i32::try_from(pid).map_err(|_| foreign())?;
         let known = Pid::from_raw(pid).ok_or_else(foreign)?;
         let pidfd = rustix::process::pidfd_open(known, PidfdFlags::empty())
             .map_err(|errno| Error::sys("cannot open the init's pidfd", errno))?;
         // The init is not to be trusted with names of processes: it must be a child of this one.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).map_err(|_| foreign())?;
+        let wait = || rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options);
+        rustix::io::retry_on_intr(wait).map_err(|errno| foreign().errno(errno))?;
         self.reborn.set(Process { pid, pidfd }).map_err(|_| Error::bug("reborn twice"))
     }
 
@@ -143,6 +148,24 @@ impl Init {
     pub(crate) fn release(&self, plan: &Plan) -> Result<()> {
         let _status = reap(&self.born.pidfd)?; // it ends with nothing to say
         self.tell(plan, Message::Adopted)
+    }
+
+    /// Waits until there is a message, or the end of file; false where the process that was born ends
+    /// without: its successor, if there is one already, holds the socket too, and waits at it.
+    fn has_spoken(&self) -> Result<bool> {
+        let failed = |errno| Error::sys("cannot wait for the init", errno);
+        let mut events = [
+            PollFd::new(&self.control, PollFlags::IN),
+            PollFd::new(&self.born.pidfd, PollFlags::IN),
+        ];
+        let _some = crate::host::poll(&mut events, None).map_err(failed)?;
+        let [control, _] = events;
+        if !control.revents().is_empty() {
+            return Ok(true);
+        }
+        // It may have spoken since, and ended.
+        let mut events = [PollFd::new(&self.control, PollFlags::IN)];
+        crate::host::poll(&mut events, Some(Duration::ZERO)).map_err(failed)
     }
 
     /// Waits for the init to load its filter, and takes the filter's listener.
@@ -191,7 +214,11 @@ impl Init {
 
     /// The next message that does not ask for the source of a mount: those are answered.
     fn hear(&self, plan: &Plan, bytes: &mut [u8; 5]) -> Result<usize> {
+        let may_be_succeeded = plan.child.iter().any(|step| matches!(step.op, Op::Reborn { .. }));
         loop {
+            if may_be_succeeded && self.reborn.get().is_none() && !self.has_spoken()? {
+                return Err(self.failure(plan));
+            }
             let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut *bytes));
             match (read, *bytes) {
                 (Ok(5), [SOURCE, a, b, c, d]) => {
@@ -211,7 +238,8 @@ impl Init {
     /// As [`Init::wait_for`].
     pub(crate) fn tell(&self, plan: &Plan, message: Message) -> Result<()> {
         let flags = rustix::net::SendFlags::NOSIGNAL;
-        match rustix::net::send(&self.control, &[message as u8], flags) {
+        let send = || rustix::net::send(&self.control, &[message as u8], flags);
+        match rustix::io::retry_on_intr(send) {
             Ok(_) => Ok(()),
             Err(Errno::PIPE | Errno::CONNRESET) => Err(self.failure(plan)),
             Err(errno) => Err(Error::sys("cannot write to the init", errno)),
@@ -234,9 +262,21 @@ impl Init {
         }
     }
 
-    /// What went wrong in an init that has closed its socket.
+    /// What went wrong in an init that is about to end, if it is.
+    pub(crate) fn failure_soon(&self, plan: &Plan) -> Option<Error> {
+        /// A process that was killed takes its time only to give its memory back.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let mut events = [PollFd::new(&self.process().pidfd, PollFlags::IN)];
+        // Where that fails, the next message that does not come tells.
+        let ended = crate::host::poll(&mut events, Some(PATIENCE)).unwrap_or(false);
+        ended.then(|| self.failure(plan))
+    }
+
+    /// What went wrong in an init that has closed its socket, or ended; it is to be destroyed then.
     fn failure(&self, plan: &Plan) -> Error {
-        let ended = reap(&self.process().pidfd).ok().flatten();
+        // Not reaped yet: its number is that of its successor's process group.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let ended = wait(&self.process().pidfd, options).ok().flatten();
         self.killed.set(ended == Some(ExitStatus::Signaled(libc::SIGKILL)));
         report::failure(plan, &self.progress, ended)
     }
@@ -248,6 +288,13 @@ impl Init {
 
     /// Kills the init and waits for its end.
     pub(crate) fn destroy(&self) {
+        if let (None, Some(group)) = (self.reborn.get(), Pid::from_raw(self.born.pid)) {
+            let _gone = rustix::process::pidfd_send_signal(&self.born.pidfd, Signal::KILL);
+            // A successor that it did not name yet: the number is theirs until both are reaped.
+            let _none = rustix::process::kill_process_group(group, Signal::KILL);
+            let wait = || rustix::process::waitid(WaitId::Pgid(Some(group)), WaitIdOptions::EXITED);
+            while rustix::io::retry_on_intr(wait).is_ok() {}
+        }
         for Process { pidfd, .. } in self.reborn.get().into_iter().chain([&self.born]) {
             let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL); // or dead already
             let _status = reap(pidfd); // it has no other use here
@@ -307,11 +354,6 @@ fn no_container() -> Error {
     Error::bug("no container to join")
 }
 
-fn duplicate(file: impl AsFd) -> Result<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(file, 3)
-        .map_err(|errno| Error::sys("cannot duplicate a descriptor", errno))
-}
-
 fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| Error::sys("cannot create a socket pair", errno))
@@ -331,7 +373,7 @@ fn open_slots(
             Slot::UserNamespace(maps) => {
                 mount_ids::namespace(maps).map_err(|error| error.at(step.field.clone()))?
             }
-            Slot::Container => duplicate(container.ok_or_else(no_container)?.pidfd)?,
+            Slot::Container => host::duplicate(container.ok_or_else(no_container)?.pidfd)?,
             Slot::ContainerRoot => {
                 let path = format!("/proc/{}/root", container.ok_or_else(no_container)?.pid);
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -382,14 +424,18 @@ fn open_namespace(path: &Path, flag: u32) -> Result<OwnedFd> {
 fn not_our_own(namespace: OwnedFd, path: &Path) -> Result<OwnedFd> {
     let failed = |errno| Error::sys(format!("cannot look at the namespace {path:?}"), errno);
     let joined = rustix::fs::fstat(&namespace).map_err(failed)?;
-    let own_kinds = ["net", "ipc", "uts", "user"];
-    let is_own = own_kinds.iter().any(|kind| {
-        rustix::fs::stat(format!("/proc/self/ns/{kind}"))
-            .is_ok_and(|own| (own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino))
-    });
-    if is_own {
-        let message = format!("{path:?} is the runtime's own, in which linux.sysctl may not write");
-        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    for kind in ["net", "ipc", "uts", "user"] {
+        let own = match rustix::fs::stat(format!("/proc/self/ns/{kind}")) {
+            Ok(own) => own,
+            // A kernel without such namespaces.
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(Error::sys("cannot look at the runtime's namespaces", errno)),
+        };
+        if (own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino) {
+            let message =
+                format!("{path:?} is the runtime's own, in which linux.sysctl may not write");
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
     }
     Ok(namespace)
 }
@@ -424,7 +470,7 @@ fn spawn_error(error: SpawnError, plan: &Plan) -> Error {
 }
 
 /// The plan in its wire form.
-fn encode(header: &Header<Bytes>, plan: &Plan) -> Result<Vec<u8>> {
+pub(crate) fn encode(header: &Header<Bytes>, plan: &Plan) -> Result<Vec<u8>> {
     let failed = |_| Error::bug("the plan cannot be encoded");
     let mut bytes = postcard::to_extend(header, Vec::with_capacity(16 * 1024)).map_err(failed)?;
     for step in &plan.child {

@@ -16,5 +16,7 @@ pub(crate) mod unit;
 
 pub(crate) use hooks::{HookState, run_hook};
 pub(crate) use host_column::{Target, execute};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use init::encode;
 pub(crate) use init::{Init, Launch, Running, reap, reap_if_ended};
 pub(crate) use report::{Late, exec_failure, executed};

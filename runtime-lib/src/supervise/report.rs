@@ -6,12 +6,15 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use orlop_init::plan::{Op, Step as Doing, progress};
+use orlop_init::plan::{EXIT_NO_PLAN, Op, Step as Doing, progress};
 use serde::{Deserialize, Serialize};
 
 use crate::container::ExitStatus;
 use crate::error::{Error, ErrorKind, Field, Result};
 use crate::plan::{Bytes, Plan};
+
+/// The largest errno on Linux (EHWPOISON).
+const MAX_ERRNO: i32 = 133;
 
 /// The page, read once.
 struct Page([u8; progress::SIZE]);
@@ -108,6 +111,14 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
         let message = match ended {
             Some(ExitStatus::Signaled(signal)) => {
                 format!("{what}: the init was killed by {}", signal_text(signal))
+            }
+            Some(ExitStatus::Exited(EXIT_NO_PLAN)) => {
+                let message = "the init does not understand its plan: it is of another version";
+                return Error::new(ErrorKind::Init, message);
+            }
+            // It got nowhere: the plan's first operation has no part in it.
+            Some(ExitStatus::Exited(errno @ 1..=MAX_ERRNO)) => {
+                return Error::new(ErrorKind::Init, "the init cannot begin").errno(errno);
             }
             Some(ExitStatus::Exited(code)) => format!("{what}: the init exited with {code}"),
             None => format!("{what}: the init ended"),

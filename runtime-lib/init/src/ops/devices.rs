@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::paths::{self, Path};
 use crate::progress::{At, Fail};
 use crate::run::Init;
-use crate::wire::Str;
+use orlop_init::wire::Str;
 
 /// The directory of a path and its last name. The directory stays open for the next path in it:
 /// nearly all are in `/dev`.

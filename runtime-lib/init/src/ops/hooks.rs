@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use crate::progress::{At, Fail};
 use crate::run::Init;
 use crate::sys;
-use crate::wire::Str;
+use orlop_init::wire::Str;
 
 /// As much of each of a hook's outputs as an error quotes, in bytes.
 const QUOTED: usize = 1000;
@@ -51,7 +51,7 @@ fn state(hook: &Hook<Str<'_>>) -> Result<OwnedFd, Errno> {
     for part in [hook.state_head.0, pid, hook.state_tail.0] {
         let mut part = part;
         while !part.is_empty() {
-            let count = rustix::io::write(&file, part)?;
+            let count = rustix::io::retry_on_intr(|| rustix::io::write(&file, part))?;
             part = part.get(count..).unwrap_or_default();
         }
     }
@@ -102,7 +102,9 @@ fn wait(pid: Pid, timeout_ms: u64) -> Result<(), Fail> {
             tv_nsec: i64::try_from(timeout_ms % 1000).unwrap_or(0) * 1_000_000,
         };
         let mut events = [PollFd::new(&pidfd, PollFlags::IN)];
-        if rustix::event::poll(&mut events, Some(&timeout)).at(Step::Spawn)? == 0 {
+        // Nothing is caught here that would interrupt it: once more is all that can be needed.
+        let poll = || rustix::event::poll(&mut events, Some(&timeout));
+        if rustix::io::retry_on_intr(poll).at(Step::Spawn)? == 0 {
             rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).at(Step::Spawn)?;
             timed_out = true;
         }

@@ -15,7 +15,7 @@ use crate::ops::copy_up;
 use crate::progress::{At, Fail, Progress};
 use crate::run::Init;
 use crate::sys;
-use crate::wire::Str;
+use orlop_init::wire::Str;
 
 /// Longest value that fsconfig(2) takes, with its NUL.
 const FSCONFIG_VALUE_MAX: usize = 256;

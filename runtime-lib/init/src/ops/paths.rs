@@ -141,8 +141,10 @@ fn create_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errn
 }
 
 /// Creates a file that was not there, and nowhere else.
+///
+/// Not open for writing: as long as it were, its mount could not turn read-only (EBUSY).
 pub(crate) fn create_file(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644))
 }
 

@@ -80,12 +80,14 @@ pub(crate) fn chdir_again(init: &Init<'_>, path: &CStr) -> Result<(), Fail> {
 
 /// Drops capabilities from the bounding set, up to the last that the kernel knows.
 pub(crate) fn bounding_set(keep: u64) -> Result<(), Fail> {
+    /// The last that every kernel knows that this runs on: CAP_CHECKPOINT_RESTORE, since Linux 5.9.
+    const KNOWN: u32 = 40;
     for capability in 0..64 {
         if keep & (1 << capability) != 0 {
             continue;
         }
         match sys::drop_bounding(capability) {
-            Err(Errno::INVAL) => break,
+            Err(Errno::INVAL) if capability > KNOWN => break,
             result => result.at(Step::Whole)?,
         }
     }
@@ -107,16 +109,12 @@ pub(crate) fn user(uid: u32, gid: u32) -> Result<(), Fail> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).at(Step::Whole)
 }
 
-/// The capability sets. Ambient ones that the kernel refuses (not permitted and inheritable) are
-/// left out, as the plan has warned.
+/// The capability sets, exactly.
 pub(crate) fn capabilities(sets: Capabilities) -> Result<(), Fail> {
     sys::capset(sets.effective, sets.permitted, sets.inheritable).at(Step::Whole)?;
     sys::clear_ambient().at(Step::Whole)?;
     for capability in (0..64).filter(|capability| sets.ambient & (1 << capability) != 0) {
-        match sys::raise_ambient(capability) {
-            Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
-            Err(errno) => return Err(Fail::errno(Step::Whole, errno)),
-        }
+        sys::raise_ambient(capability).at(Step::Whole)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::paths::{self, Path};
 use crate::progress::{At, Fail};
 use crate::run::Init;
 use crate::sys;
-use crate::wire::Str;
+use orlop_init::wire::Str;
 
 /// As much of `/etc/passwd` as is looked at: it is the image's file, and may be endless.
 const PASSWD_MAX: usize = 16 << 20;
@@ -28,9 +28,13 @@ pub(crate) fn find_home(init: &mut Init<'_>, uid: u32) -> Result<(), Fail> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let found = match paths::open(init.root()?, c"/etc/passwd", flags) {
         Ok(file) => push_home(&mut home, file.as_fd(), uid),
-        Err(_) => false,
+        // What an image may have there instead: nothing, or nothing that can be read.
+        Err(
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::NXIO | Errno::NODEV,
+        ) => Ok(false),
+        Err(errno) => Err(errno),
     };
-    if !found {
+    if !found.at(Step::Open)? {
         home.push(b"/")?;
     }
     init.home = Some(keep(init, home.c_str()?)?);
@@ -38,17 +42,16 @@ pub(crate) fn find_home(init: &mut Init<'_>, uid: u32) -> Result<(), Fail> {
 }
 
 /// Appends the home of the first line with this uid; lines longer than the buffer are passed over.
-fn push_home(home: &mut Path, file: rustix::fd::BorrowedFd<'_>, uid: u32) -> bool {
-    let regular = rustix::fs::fstat(file)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-    if !regular {
-        return false;
+fn push_home(home: &mut Path, file: rustix::fd::BorrowedFd<'_>, uid: u32) -> Result<bool, Errno> {
+    let mode = rustix::fs::fstat(file)?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::RegularFile {
+        return Ok(false);
     }
     let mut buffer = [0; 4096];
     let (mut filled, mut total, mut skipping) = (0, 0, false);
     while total < PASSWD_MAX {
-        let Some(room) = buffer.get_mut(filled..) else { return false };
-        let count = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut *room)).unwrap_or(0);
+        let Some(room) = buffer.get_mut(filled..) else { return Ok(false) };
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut *room))?;
         let end = filled + count;
         let text = buffer.get(..end).unwrap_or_default();
         let lines = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -58,11 +61,11 @@ fn push_home(home: &mut Path, file: rustix::fd::BorrowedFd<'_>, uid: u32) -> boo
             if !core::mem::take(&mut skipping)
                 && let Some(directory) = home_in(line, uid)
             {
-                return home.push(directory).is_ok();
+                return Ok(home.push(directory).is_ok());
             }
         }
         if count == 0 {
-            return false;
+            return Ok(false);
         }
         if lines == 0 && end == buffer.len() {
             skipping = true;
@@ -73,7 +76,7 @@ fn push_home(home: &mut Path, file: rustix::fd::BorrowedFd<'_>, uid: u32) -> boo
         }
         total += count;
     }
-    false
+    Ok(false)
 }
 
 /// The sixth field of a line whose third is `uid`.

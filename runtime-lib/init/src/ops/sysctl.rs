@@ -29,7 +29,7 @@ pub(super) fn write_file(
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | resolve;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat2(procfs, path, flags, Mode::empty(), resolve).at(Step::Open)?;
-    let written = rustix::io::write(&file, value).at(Step::Write)?;
+    let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, value)).at(Step::Write)?;
     crate::sys::retire(file);
     if written == value.len() { Ok(()) } else { Err(Fail::new(Step::Write)) }
 }

@@ -235,7 +235,7 @@ impl Connection {
 
     fn wait(&self, flags: PollFlags) -> Result<()> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let ready = host::poll(&mut [PollFd::new(&self.socket, flags)], Some(left));
+        let ready = host::poll(&mut [PollFd::new(&self.socket, flags)], Some(left))?;
         if ready { Ok(()) } else { Err(Fault::Late) }
     }
 }

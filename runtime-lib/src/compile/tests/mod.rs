@@ -87,3 +87,17 @@ pub(super) fn plan_for(config: &Value, request: &Request) -> Result<Plan> {
 fn plan(config: &Value) -> Result<Plan> {
     plan_for(config, &request())
 }
+
+#[test]
+fn the_oom_score_is_that_of_the_process_that_stays() {
+    use crate::plan::HostOp;
+    let config = patched(&json!({
+        "process": {"oomScoreAdj": 500},
+        "linux": {"namespaces": [{"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}]}
+    }));
+    let plan = plan(&config).unwrap();
+    let place = |is: fn(&HostOp) -> bool| plan.host.iter().position(|step| is(&step.op)).unwrap();
+    // The one before may have made its successor already when its own score changes.
+    let adopted = place(|op| matches!(op, HostOp::Adopt));
+    assert!(place(|op| matches!(op, HostOp::OomScoreAdj(_))) > adopted);
+}
