@@ -90,7 +90,9 @@ impl Container {
     /// Tells systemd of the limits, where it has made the cgroup: it would bring the old ones back.
     fn tell_systemd(&self, writes: &[CgroupWrite]) -> Result<()> {
         let Some(unit) = &self.record.unit else { return Ok(()) };
-        let properties = limit_properties(writes);
+        let mut properties = limit_properties(writes);
+        // systemd takes it with a new unit only.
+        properties.retain(|property| property.op.name != "OOMPolicy");
         if properties.is_empty() { Ok(()) } else { unit::set_properties(unit, &properties) }
     }
 }
