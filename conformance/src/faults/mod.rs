@@ -1,8 +1,8 @@
 //! What a runtime does when the kernel refuses, or when it is killed, at each system call that it makes.
 //!
-//! A command and all that it spawns up to the container's own program are traced ([`trace`]); at one system call of one
+//! A command and all that it spawns up to the container's own program are traced ([`mod@trace`]); at one system call of one
 //! of these processes something goes wrong ([`Fault`]). What is wrong there is chosen so that the kernel could have
-//! done it ([`errnos`]). What the container is afterwards is told by a program inside ([`inside`]).
+//! done it ([`mod@errnos`]). What the container is afterwards is told by a program inside ([`inside`]).
 
 pub mod errnos;
 pub mod inside;

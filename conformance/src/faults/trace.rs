@@ -26,7 +26,7 @@ const WAITS: [&str; 3] = ["futex", "restart_syscall", "sched_yield"];
 pub struct Call {
     /// Who makes it: `command`, `init` (one that was there before) or `command.1`, the command's second child.
     pub process: String,
-    /// How many calls it has made before, not counting those of its start until the program's own code, nor [`WAITS`].
+    /// How many calls it has made before, not counting those of its start until the program's own code, nor waits.
     pub index: u32,
     /// The call's name.
     pub name: &'static str,
@@ -41,7 +41,7 @@ pub enum End {
     Exited(i32),
     /// By a signal: ours, or that of abort(3).
     Signaled(Signal),
-    /// Not within [`LIMIT`]: it was killed.
+    /// Not within the time that it is given: it was killed.
     Hung,
 }
 
