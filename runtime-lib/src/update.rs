@@ -13,7 +13,7 @@ use oci_spec::runtime::{
 use serde_json::{Map, Value};
 
 use crate::bundle::drop_nulls;
-use crate::cgroup::CgroupWrite;
+use crate::cgroup::{Cgroup, CgroupWrite, IfMissing};
 use crate::compile::resources::limits;
 use crate::compile::unit::limit_properties;
 use crate::container::{Container, Status};
@@ -75,11 +75,11 @@ impl Container {
         record.resources = Some(merged(resources, saved));
         let before = cgroup.before(&limits.writes);
         // systemd first: it writes what it keeps less exactly, or not at all.
-        self.tell_systemd(&limits.writes)?;
+        self.tell_systemd(&cgroup, &limits.writes)?;
         let result =
             cgroup.apply(&limits.writes).and_then(|()| self.directory.write_record(&record));
         if result.is_err() {
-            let _first_error_counts = self.tell_systemd(&before.writes());
+            let _first_error_counts = self.tell_systemd(&cgroup, &before.writes());
             cgroup.undo(&before);
         } else {
             self.record.resources = record.resources;
@@ -88,12 +88,19 @@ impl Container {
     }
 
     /// Tells systemd of the limits, where it has made the cgroup: it would bring the old ones back.
-    fn tell_systemd(&self, writes: &[CgroupWrite]) -> Result<()> {
+    fn tell_systemd(&self, cgroup: &Cgroup, writes: &[CgroupWrite]) -> Result<()> {
         let Some(unit) = &self.record.unit else { return Ok(()) };
         let mut properties = limit_properties(writes);
         // systemd takes it with a new unit only.
         properties.retain(|property| property.op.name != "OOMPolicy");
-        if properties.is_empty() { Ok(()) } else { unit::set_properties(unit, &properties) }
+        if properties.is_empty() {
+            return Ok(());
+        }
+        // With one property it writes all that it has, and these it has rounded only.
+        let exact = cgroup.before(&["cpu.max", "io.bfq.weight"].map(any_value));
+        unit::set_properties(unit, &properties)?;
+        cgroup.undo(&exact);
+        Ok(())
     }
 }
 
@@ -115,6 +122,17 @@ impl Container {
             return Err(Error::new(ErrorKind::InvalidState, message).at(FIELD));
         };
         crate::rdt::Resctrl::open()?.update(rdt, &lines)
+    }
+}
+
+/// A write to a file that is only to be remembered.
+fn any_value(file: &'static str) -> CgroupWrite {
+    CgroupWrite {
+        field: file.into(),
+        file: file.into(),
+        value: String::new(),
+        if_missing: IfMissing::Skip,
+        retry_if_invalid: false,
     }
 }
 
