@@ -51,7 +51,9 @@ fn refusals(call: &Call) -> &'static [i32] {
         "socket" | "socketpair" => &[EMFILE, ENOMEM, EACCES],
         "connect" => &[ECONNREFUSED, EACCES, EINTR],
         "sendto" | "sendmsg" => &[ENOBUFS, EINTR, ENOMEM],
-        "recvfrom" | "recvmsg" => &[ENOMEM, EINTR],
+        // Only recvmsg(2) makes something that memory may be missing for (recv(2), ERRORS).
+        "recvfrom" => &[EINTR],
+        "recvmsg" => &[ENOMEM, EINTR],
         "clone" | "clone3" | "fork" | "vfork" => &[EAGAIN, ENOMEM, EPERM, ENOSPC, ENOSYS],
         "execve" | "execveat" => &[ENOMEM, EACCES, E2BIG],
         "unshare" | "setns" => &[EPERM, ENOSPC, ENOMEM],
