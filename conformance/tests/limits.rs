@@ -113,16 +113,17 @@ fn devices_stay_denied_beside_other_limits() {
     assert!(done.stderr.contains("Operation not permitted"), "{done}");
 }
 
+/// A quarter is for the init, but with a static busybox only sometimes: the kernel counts some 185 KiB of its own.
 #[test]
-fn quarter_of_a_mebibyte_is_enough_to_start() {
+fn less_than_half_a_mebibyte_is_enough_to_start() {
     let Some(t) = Test::begin() else { return };
     if !has(&["memory"]) || t.differs(&[Peer::Runc, Peer::Crun], "take more") {
         return;
     }
-    let tight = || limited(&t, "memory", json!({"limit": 262_144})).args(&["/bin/true"]);
+    let tight = || limited(&t, "memory", json!({"limit": 393_216})).args(&["/bin/true"]);
     let _ = tight().run().ok();
     let c = tight().create();
-    assert_eq!(std::fs::read_to_string(c.bundle.cgroup().join("memory.max")).unwrap(), "262144\n");
+    assert_eq!(std::fs::read_to_string(c.bundle.cgroup().join("memory.max")).unwrap(), "393216\n");
     let _ = c.start().ok();
 }
 
