@@ -1,52 +1,25 @@
 //! What a fuzzer throws bytes at: all that reads what others have written.
 //!
 //! Each function takes any bytes, and panics where a promise is broken: reading never does anything but succeed or
-//! name what is wrong. `fuzz/` has them as targets of cargo-fuzz; the tests below run them on mutations of the seeds.
+//! name what is wrong. The tests below run them on mutations of the seeds in `fuzz/seeds`.
 
 #![allow(clippy::panic, reason = "a broken promise is a finding")]
-
-use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use orlop_init::plan::{Header, Op, VERSION};
 use orlop_init::wire::Str;
 
 use crate::compile::exec::{self, Join};
-use crate::compile::{HostFacts, Request, compile};
+use crate::compile::sample::{self, facts};
+use crate::compile::{Request, compile};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Bytes, Plan};
 use crate::seccomp::{self, SeccompData, simulate};
 use crate::state::Record;
 
 fn request(process: Option<&Process>) -> Request {
-    Request {
-        id: "c1".to_owned(),
-        bundle: PathBuf::from("/bundle"),
-        no_pivot: false,
-        no_new_keyring: false,
-        preserve_fds: 0,
-        notify: None,
-        null_streams: 1,
-        console_socket: process.and_then(Process::terminal).unwrap_or(false),
-        systemd: None,
-        joins: false,
-        joins_pid: false,
-        rootless: None,
-    }
-}
-
-fn facts() -> HostFacts {
-    HostFacts {
-        last_capability: 40,
-        own_cgroup: "/user.slice/session".to_owned(),
-        manager_cgroup: String::new(),
-        kcore: true,
-        unprivileged: false,
-        in_user_namespace: false,
-        setgroups_denied: false,
-        apparmor: true,
-        selinux: true,
-    }
+    let console_socket = process.and_then(Process::terminal).unwrap_or(false);
+    Request { null_streams: 1, console_socket, ..sample::request() }
 }
 
 /// An error says what is wrong, and is not ours.
@@ -188,7 +161,7 @@ pub fn seccomp(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::time::{Duration, Instant};
 
     use serde_json::{Value, json};

@@ -102,9 +102,7 @@ impl Container {
         cgroup.undo(&exact);
         Ok(())
     }
-}
 
-impl Container {
     /// Changes its shares of the caches and of the memory bandwidth: `linux.intelRdt.l3CacheSchema`
     /// and `memBwSchema`, where given.
     ///

@@ -24,6 +24,8 @@ mod process;
 pub(crate) mod rdt;
 pub(crate) mod resources;
 mod root;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod sample;
 mod schedule;
 mod seccomp;
 mod streams;

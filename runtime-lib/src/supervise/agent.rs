@@ -1,12 +1,10 @@
 //! The agent that answers for a seccomp filter (runtime-spec, config-linux.md, Container Process
 //! State).
 
-use std::io::{IoSlice, Write};
-use std::mem::MaybeUninit;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde_json::json;
 
 use super::hooks::HookState;
@@ -37,12 +35,7 @@ pub(super) fn call(
     }
     let message = message.to_string();
     let sending = || format!("cannot send to the seccomp agent {path:?}");
-    let descriptors = [listener.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    let bytes = [IoSlice::new(message.as_bytes())];
-    let sent = rustix::net::sendmsg(&socket, &bytes, &mut control, SendFlags::NOSIGNAL)
+    let sent = super::socket::send(&socket, message.as_bytes(), Some(listener.as_fd()))
         .map_err(|errno| Error::sys(sending(), errno))?;
     // A state with many annotations may be more than the socket takes at once.
     let rest = message.as_bytes().get(sent..).unwrap_or_default();

@@ -11,6 +11,7 @@ mod mount_ids;
 mod net_devices;
 mod netlink;
 mod report;
+mod socket;
 mod sources;
 pub(crate) mod unit;
 

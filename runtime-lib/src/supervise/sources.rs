@@ -5,14 +5,11 @@
 //! kernel wants it, and nothing of the host's own mount namespace is handed over.
 
 use std::ffi::CStr;
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use orlop_init::plan::{Op, SOURCE};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::mount_ids;
 use crate::error::{Error, Result};
@@ -49,14 +46,8 @@ pub(super) fn answer(socket: BorrowedFd<'_>, plan: &Plan, pid: i32, index: u32) 
     };
     let errno = source.as_ref().err().map_or(0, |errno| errno.raw_os_error());
     let [a, b, c, d] = errno.to_le_bytes();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = source.as_ref().map(AsFd::as_fd);
-    if let Ok(source) = &descriptors {
-        control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(source)));
-    }
-    let bytes = [SOURCE, a, b, c, d];
-    match rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+    let descriptor = source.as_ref().ok().map(AsFd::as_fd);
+    match super::socket::send(socket, &[SOURCE, a, b, c, d], descriptor) {
         // The init is gone: the next message that is waited for will not come, and says why.
         Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
         Err(errno) => Err(Error::sys("cannot write to the init", errno)),

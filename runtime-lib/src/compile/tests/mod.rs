@@ -5,44 +5,13 @@ mod broken_later;
 mod fields;
 mod golden;
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
-use super::{HostFacts, Request, compile};
+use super::sample::facts;
+pub(super) use super::sample::request;
+use super::{Request, compile};
 use crate::error::Result;
 use crate::plan::Plan;
-
-pub(super) fn request() -> Request {
-    Request {
-        id: "c1".to_owned(),
-        bundle: PathBuf::from("/bundle"),
-        no_pivot: false,
-        no_new_keyring: false,
-        preserve_fds: 0,
-        notify: None,
-        null_streams: 0,
-        console_socket: false,
-        systemd: None,
-        joins: false,
-        joins_pid: false,
-        rootless: None,
-    }
-}
-
-fn facts() -> HostFacts {
-    HostFacts {
-        last_capability: 40,
-        own_cgroup: "/user.slice/session".to_owned(),
-        manager_cgroup: String::new(),
-        kcore: true,
-        unprivileged: false,
-        in_user_namespace: false,
-        setgroups_denied: false,
-        apparmor: true,
-        selinux: true,
-    }
-}
 
 /// The least that is a container.
 fn base() -> Value {
