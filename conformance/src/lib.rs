@@ -25,6 +25,7 @@ pub mod harness;
 pub mod proc;
 pub mod rootfs;
 pub mod run;
+pub mod soak;
 pub mod suite;
 pub mod tmp;
 pub mod traces;
