@@ -71,6 +71,11 @@ mkdir -p "$work/root/bin" "$work/root/new"
 mv "$work/root/orlop" "$work/root/bin/"
 cp /bin/busybox "$work/root/bin/"
 install_dynamic "$work/root" "$apparmor_parser"
+# What busybox has less of, and what maps ids for users, where it is installed.
+for program in setpriv unshare nsenter newuidmap newgidmap; do
+    path=$(command -v "$program") && install_dynamic "$work/root" "$path"
+done
+chmod u+s "$work"/root/bin/new[ug]idmap || true
 cat >"$work/root/init" <<'INIT'
 #!/bin/busybox sh
 # The first root cannot be pivoted away from: everything moves to a tmpfs.
@@ -82,7 +87,7 @@ INIT
 cat >"$work/root/run.sh" <<'RUN'
 export PATH=/bin HOME=/ ORLOP_RUNTIME=/bin/orlop ORLOP_NO_SKIP=1 ORLOP_HAS=AppArmor RUST_BACKTRACE=0
 /bin/busybox --install -s /bin
-mkdir -p /proc /sys /dev /run /tmp /etc/apparmor /root; touch /etc/apparmor/parser.conf
+mkdir -p /proc /sys /dev /run /tmp /usr /etc/apparmor /root; chmod 1777 /tmp; ln -s /bin /usr/bin; touch /etc/apparmor/parser.conf
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm
 mount -t cgroup2 none /sys/fs/cgroup; mount -t securityfs none /sys/kernel/security
