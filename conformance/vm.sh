@@ -72,9 +72,11 @@ mv "$work/root/orlop" "$work/root/bin/"
 cp /bin/busybox "$work/root/bin/"
 install_dynamic "$work/root" "$apparmor_parser"
 # What busybox has less of, and what maps ids for users, where it is installed.
-for program in setpriv unshare nsenter newuidmap newgidmap; do
+for program in setpriv unshare nsenter newuidmap newgidmap "$(readlink -f /bin/sh)"; do
     path=$(command -v "$program") && install_dynamic "$work/root" "$path"
 done
+# One that takes any name for its own.
+ln -s "$(basename "$(readlink -f /bin/sh)")" "$work/root/bin/sh"
 chmod u+s "$work"/root/bin/new[ug]idmap || true
 cat >"$work/root/init" <<'INIT'
 #!/bin/busybox sh
