@@ -7,6 +7,7 @@ use orlop_conformance::Run;
 use orlop_conformance::run::wait_for;
 use orlop_conformance::tmp::{TempDir, unique};
 
+use crate::cli::{Cgroup, GREEDY};
 use crate::{Driver, Runtime, check, daemons};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
@@ -214,7 +215,10 @@ fn runs_pods(pod: &Pod) {
 }
 
 fn says_out_of_memory(pod: &Pod) {
-    let id = pod.start("greedy", "memory_limit_in_bytes: 25165824", "exec tail /dev/zero");
+    let id = pod.start("greedy", "memory_limit_in_bytes: 25165824", GREEDY);
+    let path = pod.cgroup(&id).trim_start_matches("/sys/fs/cgroup").to_owned();
+    let _held = Cgroup { path }.held();
+    let _ = pod.exec(&id, "touch /go");
     wait_for("its end", || field(&pod.status(&id), "state") == "CONTAINER_EXITED");
     let status = pod.status(&id);
     assert_eq!(

@@ -45,9 +45,7 @@ impl Runtime {
 /// Runs a check with our runtime; where that fails, once more, and with the control.
 #[track_caller]
 fn check(body: impl Fn(Runtime)) {
-    if std::env::var_os("ORLOP_MACHINE").is_none() {
-        assert!(std::env::var_os("ORLOP_NO_SKIP").is_none(), "run with conformance/machine.sh");
-        say("SKIPPED an engine's test: run it with conformance/machine.sh");
+    if !on_the_machine() {
         return;
     }
     let ours = catch_unwind(AssertUnwindSafe(|| body(Runtime::Ours)));
@@ -70,6 +68,17 @@ fn check(body: impl Fn(Runtime)) {
             say(&format!("NOT OURS, fails with the control too: {text}"));
         }
     }
+}
+
+/// Whether this is the machine; elsewhere these tests are skipped.
+#[track_caller]
+fn on_the_machine() -> bool {
+    if std::env::var_os("ORLOP_MACHINE").is_some() {
+        return true;
+    }
+    assert!(std::env::var_os("ORLOP_NO_SKIP").is_none(), "run with conformance/machine.sh");
+    say("SKIPPED an engine's test: run it with conformance/machine.sh");
+    false
 }
 
 /// Says something even where the test succeeds.
