@@ -39,6 +39,9 @@ pub struct Header<B> {
     pub preserve_fds: u32,
     /// The init waits for [`Message::Admitted`], and stays open to its creator's hands until then.
     pub admission: bool,
+    /// The init leads a session. Where its successor will ([`Op::Reborn`]), a process group is enough for it: a session
+    /// costs a scheduling group (sched(7), autogroup), and a turn of the processor on a busy host.
+    pub session: bool,
 }
 
 /// Attributes of a mount: `MOUNT_ATTR_*` of mount_setattr(2).

@@ -96,7 +96,11 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
     let start = sys::inherited(header.start_fd);
     sys::umask(0);
     reset_signals(header.ignored_signals).at(Step::Whole)?;
-    rustix::process::setsid().at(Step::Whole)?;
+    if header.session {
+        rustix::process::setsid().at(Step::Whole)?;
+    } else {
+        rustix::process::setpgid(None, None).at(Step::Whole)?;
+    }
     let sealed = ops::mounts::Sealed::with_room(header.sealed_mounts).at(Step::Whole)?;
     let strings = usize::try_from(header.strings).map_err(|_| Fail::new(Step::Decode))?;
     let strings = sys::Table::with_room(strings).at(Step::Whole)?;
