@@ -154,7 +154,10 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
         Op::CheckIdMaps { uids, gids } => ops::ids::check_maps(uids.0, gids.0),
         Op::NamespaceUser { uid, gid } => ops::ids::become_setter(uid, gid),
-        Op::OpenProcfs => ops::attributes::open_procfs(init),
+        Op::OpenProcfs => {
+            init.host_procfs = Some(ops::attributes::host_procfs()?);
+            Ok(())
+        }
         Op::Attribute { name, value } => ops::attributes::write(init, name.0, value.0),
         Op::TimeNamespace { offsets } => ops::time::enter_new(offsets.0),
         Op::Affinity { cpus, tolerant } => ops::schedule::affinity(cpus.0, tolerant),
