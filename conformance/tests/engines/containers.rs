@@ -1,5 +1,7 @@
 //! What Docker and Podman do with containers.
 
+mod rootless;
+
 use std::io::Write;
 
 use orlop_conformance::run::{Done, wait_for};

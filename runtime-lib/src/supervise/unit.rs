@@ -51,6 +51,23 @@ pub(crate) fn admit(unit: &Step<UnitPlan>, init: &Init) -> Result<Cgroup, NotAdm
     Ok(cgroup)
 }
 
+/// Has systemd put an init into its container's unit: into the cgroup `path`, which is `below` in
+/// the unit's. A user's systemd asks the system's for what it may not do itself.
+///
+/// # Errors
+/// systemd refuses, or has not done it.
+pub(crate) fn attach(unit: &UnitRecord, below: &str, path: &str, init: &Init) -> Result<()> {
+    let name = &unit.name;
+    let pid = u32::try_from(init.pid()).map_err(|_| Error::bug("a negative pid"))?;
+    Manager::connect(&unit.bus)?.attach(name, below, pid)?;
+    let actual = host::cgroup_of(init.pid())?;
+    if actual != path {
+        let message = format!("systemd left a process in the cgroup {actual:?}, not in {path:?}");
+        return Err(Error::new(ErrorKind::System, message));
+    }
+    Ok(())
+}
+
 /// Tells systemd of other limits.
 ///
 /// # Errors
