@@ -6,6 +6,7 @@ use std::os::unix::fs::lchown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use orlop_conformance::agent::{Agent, Answer};
 use orlop_conformance::rootless::{Rootless, USER};
 use orlop_conformance::run::wait_for;
 use orlop_conformance::{Peer, Test, proc, rootfs, tmp};
@@ -260,6 +261,49 @@ fn root_of_a_user_namespace_runs_containers_with_and_without_one_of_their_own() 
         let _ = c.call(&["delete", &c.id]).ok();
         drop(c);
     }
+}
+
+#[test]
+fn caller_that_joins_a_user_namespace_makes_the_others_in_there() {
+    let Some(t) = begin() else { return };
+    let holder = Holder::new(USER);
+    let mut c = Rootless::new(&t).sh("for n in user time; do readlink /proc/self/ns/$n; done; id -u");
+    let linux = c.config["linux"].as_object_mut().unwrap();
+    linux.remove("uidMappings");
+    linux.remove("gidMappings");
+    let namespaces = linux["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "user");
+    namespaces.push(json!({"type": "user", "path": format!("/proc/{}/ns/user", holder.0.id())}));
+    namespaces.push(json!({"type": "time"}));
+    let done = c.run().ok();
+    assert_eq!(done.lines()[0], holder.namespace());
+    let own = std::fs::read_link("/proc/self/ns/time").unwrap();
+    assert_ne!(done.lines()[1], own.to_str().unwrap());
+    assert_eq!(done.lines()[2], "0");
+    let c = c.set("/linux/timeOffsets", json!({"boottime": {"secs": 1000}}));
+    let _ = c.run().fails("linux.timeOffsets: ");
+}
+
+#[test]
+fn agent_answers_for_a_users_container_and_further_processes_are_refused() {
+    let Some(t) = begin() else { return };
+    let agent = Agent::listen(&t, Answer::Errno(libc::EXDEV));
+    rootfs::mode(&agent.path, 0o777);
+    let ask = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]);
+    let profile =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": agent.path, "syscalls": ask});
+    let c = Rootless::new(&t).set("/linux/seccomp", profile).sh("mkdir /tmp/x 2>&1; sleep 1000");
+    for nnp in [true, false] {
+        let c = Rootless::new(&t)
+            .set("/linux/seccomp", c.config["linux"]["seccomp"].clone())
+            .set("/process/noNewPrivileges", json!(nnp))
+            .sh("mkdir /tmp/x");
+        let done = c.run().exits(1);
+        assert!(done.stderr.contains("Invalid cross-device link"), "{nnp}: {done}");
+    }
+    let _ = c.start();
+    let done = c.exec("echo not reached").exits(255);
+    assert!(done.stderr.contains("linux.seccomp.listenerPath: "), "{done}");
 }
 
 /// A process in a new user namespace whose root is this user.

@@ -90,6 +90,8 @@ pub(crate) enum HostOp {
     CgroupWrite(CgroupWrite),
     /// The same, in its turn.
     LateCgroupWrite(CgroupWrite),
+    /// A property of the container's unit, in its turn.
+    LateUnitProperty(Property),
     /// The device program, attached to the container's cgroup.
     DeviceProgram(DeviceProgram),
     /// fchown(2) of the container's cgroup, as far as it is to be managed from inside.

@@ -363,6 +363,11 @@ pub enum Op<B> {
         /// first, lest the host see all that follows.
         isolate: bool,
     },
+    /// Takes the root filesystem as it is on the host, in whose mount namespace the init stays.
+    OpenRootInPlace {
+        /// Absolute path on the host.
+        path: B,
+    },
     /// The root is that of the namespace which the init has joined.
     UseRoot,
     /// chroot(2) into a directory that the creator opened: the root of a container that was made
@@ -425,6 +430,8 @@ pub enum Op<B> {
     PivotRoot,
     /// Moves the root over `/` and chroots, where pivot_root cannot work (a ramdisk).
     MoveRoot,
+    /// chroot(2) into a root that is in the host's mount namespace.
+    EnterRoot,
     /// Propagation of the container's root mount.
     RootPropagation {
         /// See [`propagation`].

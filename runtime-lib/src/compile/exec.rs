@@ -252,7 +252,8 @@ fn load(loaded: &mut bool, out: &mut Columns) {
 /// Joins the container's namespaces, all with one call, and finds its root.
 fn enter(join: &Join, config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let flags = join.namespaces;
-    let root = if join.no_pivot { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
+    let chrooted = join.no_pivot || flags & LinuxNamespaceType::Mount as u32 == 0;
+    let root = if chrooted { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
     if flags != 0 {
         let slot = out.slot("linux.namespaces", Slot::Container)?;
         out.child("linux.namespaces", Op::JoinNamespace { slot, flag: flags });

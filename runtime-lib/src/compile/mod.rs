@@ -120,6 +120,7 @@ const CHILD: &[Section] = &[
     unit::await_unit,
     time::namespace,
     namespaces::join,
+    time::late_namespace,
     namespaces::unshare_late,
     namespaces::unshare_network,
     namespaces::unshare_cgroup,
@@ -204,6 +205,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
     let config = Config::new(spec, request, facts)?;
     let mut out = Columns::default();
     check::caller(&config)?;
+    check::mounts(&config, &mut out)?;
     check::unbuilt(&config, &mut out)?;
     for section in CHILD.iter().chain(HOST) {
         section(&config, &mut out)?;

@@ -65,12 +65,6 @@ impl<'a> Namespaces<'a> {
             let text = "a new user namespace has no rights over a mount namespace that is joined";
             return Err(Error::config(format!("{}.path", mount.field()), text));
         }
-        if of(LinuxNamespaceType::Mount).is_none() {
-            return Err(Error::unsupported(
-                "linux.namespaces",
-                "a container without a mount namespace of its own is not supported by this version of orlop",
-            ));
-        }
         Ok(Self(all))
     }
 

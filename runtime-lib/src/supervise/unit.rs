@@ -78,6 +78,15 @@ pub(crate) fn set_properties(unit: &UnitRecord, properties: &[Step<Property>]) -
     manager.set(&unit.name, &all).map_err(|failed| named(failed, properties))
 }
 
+/// Tells systemd of a limit that was not for the time of setting up.
+///
+/// # Errors
+/// It refuses.
+pub(super) fn set_late(unit: &UnitPlan, property: &Property) -> Result<()> {
+    let mut manager = Manager::connect(&unit.bus)?;
+    manager.set(&unit.name, std::slice::from_ref(property)).map_err(|failed| failed.error)
+}
+
 /// Ends the unit, if it is there, and has systemd forget that it failed, if it did.
 ///
 /// # Errors

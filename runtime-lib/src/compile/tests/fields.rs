@@ -92,7 +92,6 @@ fn everything() -> Value {
     all
 }
 
-const EXCEPTIONS: &[(&str, &str)] = &[];
 fn own_request() -> Request {
     Request { console_socket: true, ..request() }
 }
