@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::process::{Child, Command};
 
 use nix::pty::{Winsize, openpty};
 use orlop_conformance::console::read_until;
@@ -203,28 +202,9 @@ impl Cgroup {
         text.trim().to_owned()
     }
 
-    /// Puts a process of ours in it until the value is dropped. systemd removes an empty scope at once, and conmon and
-    /// containerd's shim read memory.events only after that, now and then, with any runtime.
-    #[track_caller]
-    pub(crate) fn held(&self) -> Held {
-        let held = Held(Command::new("sleep").arg("1000").spawn().unwrap());
-        let file = format!("/sys/fs/cgroup{}/cgroup.procs", self.path);
-        std::fs::write(&file, held.0.id().to_string()).unwrap_or_else(|e| panic!("{file}: {e}"));
-        held
-    }
-
     /// The name of the systemd unit that it belongs to.
     pub(crate) fn scope(&self) -> &str {
         self.path.split('/').find(|part| part.ends_with(".scope")).expect("a scope")
-    }
-}
-
-pub(crate) struct Held(Child);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -9,7 +9,7 @@ use orlop_conformance::run::{Done, wait_for};
 use orlop_conformance::tmp::{TempDir, unique};
 use orlop_conformance::{Run, proc};
 
-use crate::cli::{Cgroup, GREEDY};
+use crate::cli::GREEDY;
 use crate::{Driver, Runtime, check, daemons};
 
 macro_rules! checks {
@@ -154,18 +154,21 @@ fn terminals_work(e: &Ctr) {
 }
 
 fn out_of_memory_is_an_event(e: &Ctr) {
-    let events = Run::new("ctr", e.dir.path()).arg("events").spawn();
-    let flags = ["-d", "--null-io", "--memory-limit", "25165824"];
-    let _ = e.run(&flags, &["sh", "-c", GREEDY]).done().ok();
-    // From now on the shim listens.
-    let _held = Cgroup { path: proc::cgroup(e.pid()).unwrap() }.held();
-    let _ = e.call(&["task", "exec", "--exec-id", "go", &e.id, "touch", "/go"]).ok();
-    let said = |topic: &str| {
-        let text = events.stdout_so_far();
-        text.lines().any(|line| line.contains(topic) && line.contains(&e.id))
-    };
-    wait_for("the event", || said("/tasks/oom"));
-    wait_for("the end", || said("/tasks/exit"));
-    let done = e.call(&["task", "rm", &e.id]).ok();
-    assert!(done.stderr.contains("non-zero exit code 137"), "{done}");
+    assert!(e.driver.is_heard(|| {
+        let e = Ctr::begin(e.driver, e.runtime);
+        let events = Run::new("ctr", e.dir.path()).arg("events").spawn();
+        let flags = ["-d", "--null-io", "--memory-limit", "25165824"];
+        let _ = e.run(&flags, &["sh", "-c", GREEDY]).done().ok();
+        // From now on the shim listens.
+        let _ = e.call(&["task", "exec", "--exec-id", "go", &e.id, "touch", "/go"]).ok();
+        let said = |topic: &str| {
+            let text = events.stdout_so_far();
+            text.lines().any(|line| line.contains(topic) && line.contains(&e.id))
+        };
+        wait_for("the end", || e.state() == "STOPPED");
+        let done = e.call(&["task", "rm", &e.id]).ok();
+        assert!(done.stderr.contains("non-zero exit code 137"), "{done}");
+        wait_for("the last event", || said("/tasks/delete"));
+        said("/tasks/oom")
+    }));
 }

@@ -24,6 +24,15 @@ enum Driver {
     Systemd,
 }
 
+impl Driver {
+    /// Whether an engine hears of an OOM kill. With systemd it does not always, whatever the runtime: systemd removes the
+    /// empty scope at once, and conmon and containerd's shim may look for its memory.events only then.
+    fn is_heard(self, try_it: impl Fn() -> bool) -> bool {
+        let tries = if self == Self::Systemd { 6 } else { 1 };
+        (0..tries).any(|_| try_it())
+    }
+}
+
 /// Whose containers a check makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Runtime {
