@@ -254,6 +254,11 @@ impl Plan {
         self.child.iter().any(|step| step.op == wait)
     }
 
+    /// Whether the init leads a session: all do but those whose successor does, and that have no terminal to hand on.
+    pub(crate) fn session(&self) -> bool {
+        !self.child.iter().any(|step| step.op == Op::Reborn { terminal: false })
+    }
+
     /// How many mounts turn read-only after everything is in place.
     pub(crate) fn sealed_mounts(&self) -> u32 {
         let sealed = self.child.iter().filter(|step| match &step.op {

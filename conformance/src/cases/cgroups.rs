@@ -216,7 +216,7 @@ fn refused(s: &mut Section<'_>) {
             "/unified",
             json!({"cgroup.max.depth": "deep"}),
         ),
-        ("cpus that are no list", "/cpu", json!({"cpus": "all"})),
+        ("cpus that are no list", "/cpu", json!({"cpus": "first"})),
         (
             "page size that does not exist",
             "/hugepageLimits",

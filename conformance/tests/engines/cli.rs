@@ -207,3 +207,6 @@ impl Cgroup {
         self.path.split('/').find(|part| part.ends_with(".scope")).expect("a scope")
     }
 }
+
+/// A program that waits for a file, and then takes memory until it is killed.
+pub(crate) const GREEDY: &str = "until test -e /go; do sleep 0.1; done; exec tail /dev/zero";

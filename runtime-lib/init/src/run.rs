@@ -98,7 +98,11 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
     let start = sys::inherited(header.start_fd);
     sys::umask(0);
     reset_signals(header.ignored_signals).at(Step::Whole)?;
-    rustix::process::setsid().at(Step::Whole)?;
+    if header.session {
+        rustix::process::setsid().at(Step::Whole)?;
+    } else {
+        rustix::process::setpgid(None, None).at(Step::Whole)?;
+    }
     let sealed = ops::mounts::Sealed::with_room(header.sealed_mounts).at(Step::Whole)?;
     let strings = usize::try_from(header.strings).map_err(|_| Fail::new(Step::Decode))?;
     let strings = sys::Table::with_room(strings).at(Step::Whole)?;
@@ -153,7 +157,10 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
         Op::CheckIdMaps { uids, gids } => ops::ids::check_maps(uids.0, gids.0),
         Op::NamespaceUser { uid, gid } => ops::ids::become_setter(uid, gid),
-        Op::OpenProcfs => ops::attributes::open_procfs(init),
+        Op::OpenProcfs => {
+            init.host_procfs = Some(ops::attributes::host_procfs()?);
+            Ok(())
+        }
         Op::Attribute { name, value } => ops::attributes::write(init, name.0, value.0),
         Op::TimeNamespace { offsets } => ops::time::enter_new(offsets.0),
         Op::Affinity { cpus, tolerant } => ops::schedule::affinity(cpus.0, tolerant),

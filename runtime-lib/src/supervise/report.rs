@@ -214,6 +214,7 @@ fn text(doing: Doing, errno: i32) -> &'static str {
         Doing::Attach => "cannot attach the mount",
         Doing::CopyUp => "tmpcopyup: cannot copy the content below the mountpoint",
         Doing::OpenProcfs => "cannot mount a private procfs",
+        Doing::HostProcfs => "cannot use the host's /proc",
         Doing::Open => "cannot open",
         Doing::Write => "cannot write",
         Doing::WrongObject => "what is there is not what it must be",
@@ -247,7 +248,7 @@ fn what(op: &Op<Bytes>) -> String {
     match op {
         Op::JoinNamespace { .. } => "cannot join the namespace".to_owned(),
         Op::Unshare { .. } => "cannot create the namespace".to_owned(),
-        Op::OpenProcfs => "the host's /proc".to_owned(),
+        Op::OpenProcfs => "cannot apply it".to_owned(),
         Op::Attribute { name, .. } => applying(&name.to_text()),
         Op::TimeNamespace { offsets } if offsets.0.is_empty() => {
             "cannot create the time namespace".to_owned()
