@@ -74,9 +74,11 @@ make_initramfs() {
     install_dynamic "$root" "$parser"
     # What busybox has less of, and what maps ids for users, where it is installed.
     local program path
-    for program in setpriv unshare nsenter newuidmap newgidmap; do
+    for program in setpriv unshare nsenter newuidmap newgidmap "$(readlink -f /bin/sh)"; do
         path=$(command -v "$program") && install_dynamic "$root" "$path"
     done
+    # One that takes any name for its own.
+    ln -s "$(basename "$(readlink -f /bin/sh)")" "$root/bin/sh"
     chmod u+s "$root"/bin/new[ug]idmap || true
     cp -a "$job/." "$root/job/"
     cat >"$root/init" <<'INIT'

@@ -66,8 +66,11 @@ fn container_without_a_mount_namespace_changes_no_mount_of_the_host() {
     let c = bundle.run_detached();
     c.wait_for_output("1:3");
     assert_eq!(c.written(), "/tmp\nchrooted\n1:3\n");
-    assert_eq!(proc::namespace(c.pid, "mnt"), proc::namespace(std::process::id() as i32, "mnt"));
-    assert_ne!(proc::namespace(c.pid, "pid"), proc::namespace(std::process::id() as i32, "pid"));
+    for (kind, shared) in [("mnt", true), ("pid", false)] {
+        let ours = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        let theirs = proc::namespace(c.pid, kind).unwrap();
+        assert_eq!(theirs == ours.to_string_lossy(), shared, "{kind}");
+    }
     assert_eq!(std::fs::read_link(format!("/proc/{}/root", c.pid)).unwrap(), c.bundle.rootfs());
     let done = c.call("exec", &[], &["/bin/sh", "-c", "pwd; cat /new; ls /"]).ok();
     assert_eq!(done.lines()[..2], ["/tmp", "new"], "{done}");

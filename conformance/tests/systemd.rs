@@ -543,6 +543,21 @@ fn limits_are_in_the_unit_and_in_the_files() {
 }
 
 #[test]
+fn a_limit_that_is_too_small_to_set_up_in_comes_when_that_is_done() {
+    let Some(t) = begin() else { return };
+    if !has_controller("memory") || t.peer() != Peer::Orlop {
+        return;
+    }
+    let c = sleeper(&t).set("/linux/resources", json!({"memory": {"limit": 262_144}})).create();
+    assert_properties(&c.bundle.unit(), &[("MemoryMax", "262144")]);
+    let file = || fs::read_to_string(c.bundle.cgroup().join("memory.max")).unwrap();
+    assert_eq!(file(), "262144\n");
+    let _ = c.call("start", &[], &[]).ok();
+    assert_eq!(c.status(), "running");
+    assert_eq!(file(), "262144\n");
+}
+
+#[test]
 fn an_update_that_fails_changes_nothing_in_systemd_either() {
     let Some(t) = begin() else { return };
     if !["memory", "pids"].into_iter().all(has_controller) || t.peer() != Peer::Orlop {

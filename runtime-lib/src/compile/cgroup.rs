@@ -40,6 +40,12 @@ fn is_tight(write: &CgroupWrite) -> bool {
     write.file == "memory.max" && write.value.parse().is_ok_and(|bytes: u64| bytes < SETUP_ROOM)
 }
 
+/// Whether the container gets less memory in the end than setting it up may take: then what can
+/// count as its creator's shall.
+pub(super) fn is_short_of_memory(config: &Config<'_>) -> bool {
+    resources(config).is_ok_and(|plan| plan.limits.writes.iter().any(is_tight))
+}
+
 /// What a caller may do without who has no rights over cgroups: it is not root, or only of a user
 /// namespace, or has said so.
 pub(super) fn need(config: &Config<'_>, out: &Columns) -> CgroupNeed {

@@ -217,7 +217,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         rootfs: config.rootfs.clone(),
-        clone_flags: config.namespaces.clone_flags(),
+        clone_flags: namespaces::clone_flags(&config),
         own_pid_namespace: config.namespaces.own_pid(),
         joins: out.joins,
         slots: out.slots,

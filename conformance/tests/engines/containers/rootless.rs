@@ -87,13 +87,13 @@ fn limits_are_seen_and_changed(e: &Cli) {
 }
 
 fn ids_are_mapped_as_asked_for(e: &Cli) {
-    let script = "id -u; id -g; cat /proc/self/uid_map; touch /made && stat -c %u /made";
+    let script = "id -u; id -g; cat /proc/self/uid_map; touch /tmp/made && stat -c %u /tmp/made";
     let seen = |flags: &[&str]| {
         let done = e.sh(flags, script).ok();
         done.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     assert_eq!(seen(&[]), "0 0 0 1000 1 1 100000 65536 0");
-    let keep = "1000 1000 0 1 1000 1000 0 1 1001 1001 64536";
+    let keep = "1000 1000 0 1 1000 1000 0 1 1001 1001 64536 1000";
     assert_eq!(seen(&["--userns=keep-id", "--tmpfs", "/x"]), keep);
     assert_eq!(seen(&["--userns=keep-id:uid=7,gid=8", "-u", "0"]), "0 0 0 1 7 7 0 1 8 8 65529 0");
     assert_eq!(seen(&["--userns=nomap"]), "0 0 0 1 65536 0");
