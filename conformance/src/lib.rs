@@ -26,6 +26,7 @@ pub mod proc;
 pub mod rootfs;
 pub mod rootless;
 pub mod run;
+pub mod soak;
 pub mod suite;
 pub mod tmp;
 pub mod traces;

@@ -88,17 +88,17 @@ pub(super) fn mounts(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what this version of Orlop cannot do, so that nothing is ever ignored, and warns of
-/// what has no effect on Linux.
-pub(super) fn unbuilt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+/// Refuses what is for other platforms, so that nothing is ever ignored, and warns of what has no
+/// effect on Linux.
+pub(super) fn platforms(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let spec = config.spec;
-    let platforms = [
+    let sections = [
         ("solaris", spec.solaris().is_some()),
         ("windows", spec.windows().is_some()),
         ("vm", spec.vm().is_some()),
         ("zos", spec.zos().is_some()),
     ];
-    for (field, there) in platforms {
+    for (field, there) in sections {
         if there {
             return Err(Error::unsupported(field, "is for another platform; this is Linux"));
         }

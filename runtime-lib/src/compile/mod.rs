@@ -206,7 +206,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
     let mut out = Columns::default();
     check::caller(&config)?;
     check::mounts(&config, &mut out)?;
-    check::unbuilt(&config, &mut out)?;
+    check::platforms(&config, &mut out)?;
     for section in CHILD.iter().chain(HOST) {
         section(&config, &mut out)?;
     }
