@@ -72,6 +72,14 @@ make_initramfs() {
     cp /bin/busybox "$root/bin/"
     parser=$(apparmor_parser)
     install_dynamic "$root" "$parser"
+    # What busybox has less of, and what maps ids for users, where it is installed.
+    local program path
+    for program in setpriv unshare nsenter newuidmap newgidmap "$(readlink -f /bin/sh)"; do
+        path=$(command -v "$program") && install_dynamic "$root" "$path"
+    done
+    # One that takes any name for its own.
+    ln -s "$(basename "$(readlink -f /bin/sh)")" "$root/bin/sh"
+    chmod u+s "$root"/bin/new[ug]idmap || true
     cp -a "$job/." "$root/job/"
     cat >"$root/init" <<'INIT'
 #!/bin/busybox sh
@@ -85,13 +93,13 @@ INIT
     cat >"$root/start.sh" <<'START'
 export PATH=/bin HOME=/ RUST_BACKTRACE=0
 /bin/busybox --install -s /bin
-mkdir -p /proc /sys /dev /run /tmp /etc/apparmor /root; touch /etc/apparmor/parser.conf
+mkdir -p /proc /sys /dev /run /tmp /usr /etc/apparmor /root; chmod 1777 /tmp; ln -s /bin /usr/bin; touch /etc/apparmor/parser.conf
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm
 mount -t cgroup2 none /sys/fs/cgroup; mount -t securityfs none /sys/kernel/security
 echo "root:x:0:0:root:/root:/bin/sh" >/etc/passwd; echo "root:x:0:" >/etc/group
 ip link set lo up
-cd /job
+cd /job; chmod 755 .
 mkdir -p out
 echo VM-BEGIN
 sh ./run
