@@ -1,17 +1,20 @@
 #!/bin/bash
-# Runs end-to-end tests in a small virtual machine, in which every controller belongs to cgroup v2 and the kernel is
-# Debian's (of the host's release), with AppArmor: what the host cannot show.
+# Runs things in a small virtual machine, in which every controller belongs to cgroup v2 and the kernel is Debian's (of
+# the host's release), with AppArmor: what the host cannot show.
 #
-#   vm.sh TEST...     tests of this crate by name, as "limits cgroup"
+#   vm.sh TEST...         end-to-end tests of this crate by name, as "limits cgroup"
+#   vm.sh run JOB [OUT]   copies the directory JOB to /job, runs the shell script /job/run there as root with that
+#                         directory as its own and prints what it prints; its exit code is this script's. What it leaves
+#                         in /job/out is copied to OUT
 #
-# The machine has no disk and no network: a kernel, and an initramfs with busybox, the runtime and the test programs,
-# all static, and the parser of AppArmor's profiles. It boots in seconds even without hardware virtualisation, which it
-# does not use: one emulated processor. (One without cmpxchg16b: see machine.sh.)
+# The machine has no disk and no network: a kernel, and an initramfs with busybox, the job, whose programs have to be
+# static, and the parser of AppArmor's profiles. It boots in seconds even without hardware virtualisation, which it
+# does not use: one emulated processor. (One without cmpxchg16b: see machine.sh.) VM_SECONDS (900) is the longest that a
+# job may take, VM_LOG a file for all that the console says.
 # What is downloaded is kept outside the sources. Needs qemu-system-x86_64, busybox-static and apt-get.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/orlop
-seconds=900
 
 # Unpacks a Debian package in the current directory.
 unpack() {
@@ -62,43 +65,106 @@ install_dynamic() {
     done
 }
 
-kernel=$(kernel)
-apparmor_parser=$(apparmor_parser)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/root/bin" "$work/root/new"
-"$here/static.sh" "$work/root" "$@"
-mv "$work/root/orlop" "$work/root/bin/"
-cp /bin/busybox "$work/root/bin/"
-install_dynamic "$work/root" "$apparmor_parser"
-cat >"$work/root/init" <<'INIT'
+# Makes what the kernel starts from: busybox, the parser and the job.
+make_initramfs() {
+    local root=$1 job=$2 parser
+    mkdir -p "$root/bin" "$root/new" "$root/job"
+    cp /bin/busybox "$root/bin/"
+    parser=$(apparmor_parser)
+    install_dynamic "$root" "$parser"
+    # What busybox has less of, and what maps ids for users, where it is installed.
+    local program path
+    for program in setpriv unshare nsenter newuidmap newgidmap "$(readlink -f /bin/sh)"; do
+        path=$(command -v "$program") && install_dynamic "$root" "$path"
+    done
+    # One that takes any name for its own.
+    ln -s "$(basename "$(readlink -f /bin/sh)")" "$root/bin/sh"
+    chmod u+s "$root"/bin/new[ug]idmap || true
+    cp -a "$job/." "$root/job/"
+    cat >"$root/init" <<'INIT'
 #!/bin/busybox sh
 # The first root cannot be pivoted away from: everything moves to a tmpfs.
 /bin/busybox mount -t tmpfs tmpfs /new
-/bin/busybox cp -a /bin /lib* /tests /new/
-/bin/busybox cp /run.sh /new/
-exec /bin/busybox switch_root /new /bin/busybox sh /run.sh
+/bin/busybox cp -a /bin /lib* /job /new/
+/bin/busybox cp /start.sh /new/
+/bin/busybox rm -rf /job
+exec /bin/busybox switch_root /new /bin/busybox sh /start.sh
 INIT
-cat >"$work/root/run.sh" <<'RUN'
-export PATH=/bin HOME=/ ORLOP_RUNTIME=/bin/orlop ORLOP_NO_SKIP=1 ORLOP_HAS=AppArmor RUST_BACKTRACE=0
+    cat >"$root/start.sh" <<'START'
+export PATH=/bin HOME=/ RUST_BACKTRACE=0
 /bin/busybox --install -s /bin
-mkdir -p /proc /sys /dev /run /tmp /etc/apparmor /root; touch /etc/apparmor/parser.conf
+mkdir -p /proc /sys /dev /run /tmp /usr /etc/apparmor /root; chmod 1777 /tmp; ln -s /bin /usr/bin; touch /etc/apparmor/parser.conf
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm
 mount -t cgroup2 none /sys/fs/cgroup; mount -t securityfs none /sys/kernel/security
 echo "root:x:0:0:root:/root:/bin/sh" >/etc/passwd; echo "root:x:0:" >/etc/group
 ip link set lo up
+cd /job; chmod 755 .
+mkdir -p out
+echo VM-BEGIN
+sh ./run
+status=$?
+# By the second serial port, which nothing else writes to.
+stty -F /dev/ttyS1 raw 115200
+tar -cz -C out . >/dev/ttyS1
+stty -F /dev/ttyS1 115200 # waits until all is out
+echo "VM-STATUS $status"
+poweroff -f
+START
+    chmod +x "$root/init"
+}
+
+run_job() {
+    local job=$1 out=${2:-} kernel status
+    [ -e "$job/run" ] || { echo "vm.sh: there is no $job/run" >&2; return 2; }
+    kernel=$(kernel)
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    make_initramfs "$work/root" "$job"
+    (cd "$work/root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1 >"$work/initramfs")
+    timeout "${VM_SECONDS:-900}" qemu-system-x86_64 -accel tcg -cpu max,-cx16 -smp 1 -m 1024 -nographic -no-reboot -net none \
+        -serial mon:stdio -serial "file:$work/out" \
+        -kernel "$kernel" -initrd "$work/initramfs" -append "console=ttyS0 quiet panic=-1" </dev/null 2>&1 |
+        sed -u 's|\r||g' | tee "$work/console" "${VM_LOG:-/dev/null}" | sed -u -n '/VM-BEGIN/,$ { /VM-BEGIN/d; /^VM-STATUS/,$d; p }' || true
+    status=$(sed -n 's/^VM-STATUS \([0-9]*\).*/\1/p' "$work/console")
+    if [ -z "$status" ]; then
+        echo "vm.sh: the job did not end; the console's last lines:" >&2
+        tail -n 30 "$work/console" >&2
+        return 125
+    fi
+    if [ -n "$out" ]; then
+        mkdir -p "$out"
+        tar -C "$out" -xzf "$work/out"
+    fi
+    return "$status"
+}
+
+run_tests() {
+    local job status=0
+    job=$(mktemp -d)
+    "$here/static.sh" "$job" "$@"
+    cat >"$job/run" <<'RUN'
+export ORLOP_RUNTIME=/job/orlop ORLOP_NO_SKIP=1 ORLOP_HAS=AppArmor
 status=0
-for test in /tests/*; do
+for test in tests/*; do
     echo "== $(uname -r) ${test##*/}"
     $test --test-threads 1 || status=1
 done
-echo "VM-STATUS $status"
-poweroff -f
+exit $status
 RUN
-chmod +x "$work/root/init"
-(cd "$work/root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1 >"$work/initramfs")
-timeout "$seconds" qemu-system-x86_64 -accel tcg -cpu max,-cx16 -smp 1 -m 1024 -nographic -no-reboot -net none \
-    -kernel "$kernel" -initrd "$work/initramfs" -append "console=ttyS0 quiet panic=-1" </dev/null 2>&1 |
-    tr -d "\r" | tee "$work/console" "${VM_LOG:-/dev/null}" | sed -n "/== /,\$p"
-grep -q "^VM-STATUS 0" "$work/console"
+    run_job "$job" || status=$?
+    rm -rf "$job"
+    return "$status"
+}
+
+case ${1:-} in
+"")
+    echo "usage: $0 TEST... | run JOB [OUT]" >&2
+    exit 2
+    ;;
+run)
+    [ $# -ge 2 ] || { "$0"; exit 2; }
+    run_job "$2" "${3:-}"
+    ;;
+*) run_tests "$@" ;;
+esac

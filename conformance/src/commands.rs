@@ -98,7 +98,8 @@ fn one(args: &ArgMatches) -> Result<(), String> {
     Ok(())
 }
 
-fn runtimes(args: &ArgMatches) -> Result<Vec<Runtime>, String> {
+/// The runtimes that a command line names, the judged one first.
+pub(crate) fn runtimes(args: &ArgMatches) -> Result<Vec<Runtime>, String> {
     let first = args.get_one::<PathBuf>("runtime").ok_or("--runtime is missing")?;
     let mut all = vec![runner::runtime(None, first)?];
     for text in args.get_many::<String>("compare").into_iter().flatten() {

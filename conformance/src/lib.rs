@@ -24,6 +24,7 @@ pub mod faults;
 pub mod harness;
 pub mod proc;
 pub mod rootfs;
+pub mod rootless;
 pub mod run;
 pub mod soak;
 pub mod suite;

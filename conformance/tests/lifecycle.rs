@@ -39,12 +39,9 @@ fn run_returns_128_plus_the_signal_that_ended_the_payload() {
 #[test]
 fn run_returns_137_when_the_container_is_killed() {
     let Some(t) = Test::begin() else { return };
-    let bundle = t.bundle().args(&["/bin/sleep", "100"]);
+    let bundle = t.bundle().sh("echo ready; exec sleep 100");
     let running = bundle.command("run", &[]).spawn();
-    wait_for("running", || {
-        let state = t.call(&["state", &bundle.id]);
-        state.status.success() && state.json()["status"] == "running"
-    });
+    wait_for("the program", || running.stdout_so_far().contains("ready"));
     let _ = t.call(&["kill", &bundle.id, "KILL"]).ok();
     let _ = running.done().exits(137);
     bundle.assert_nothing_left();

@@ -400,6 +400,7 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             let rest = if *isolate { ", its parent made private" } else { "" };
             ("open-root", format!("{}{rest}", show(path)))
         }
+        Op::OpenRootInPlace { path } => ("open-root-in-place", show(path)),
         Op::UseRoot => ("use-root", "/".to_owned()),
         Op::Chroot { slot } => ("chroot", format!("slot {slot}")),
         Op::Bind(new) => ("bind", bind(new)),
@@ -420,6 +421,7 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
         Op::RunHook(run) => ("run-hook", hook(run)),
         Op::MaskPath { path } => ("mask", show(path)),
         Op::ReadonlyPath { path } => ("readonly", show(path)),
+        Op::EnterRoot => ("enter-root", String::new()),
         Op::PivotRoot => ("pivot-root", String::new()),
         Op::MoveRoot => ("move-root", String::new()),
         Op::RootPropagation { change } => {
@@ -506,6 +508,9 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
             };
             let value = word(write.value.as_bytes());
             ("cgroup-write", format!("{} = {value}{rest}", write.file))
+        }
+        HostOp::LateUnitProperty(property) => {
+            ("property", format!("{} = {}", property.name, property.value))
         }
         HostOp::DeviceProgram(program) => {
             let all = program.instructions();

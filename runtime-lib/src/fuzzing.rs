@@ -61,6 +61,7 @@ fn wire(plan: &Plan) -> Vec<u8> {
         strings: plan.strings(),
         preserve_fds: plan.preserve_fds,
         admission: plan.admission(),
+        session: plan.session(),
     };
     crate::supervise::encode(&header, plan).unwrap_or_else(|error| panic!("{error}"))
 }

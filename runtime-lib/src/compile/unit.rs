@@ -50,7 +50,7 @@ pub(super) fn unit(config: &Config<'_>) -> Result<Option<Step<UnitPlan>>> {
     };
     let mut properties = base(&names, slice);
     properties.extend(annotated(config)?);
-    properties.extend(limit_properties(&super::cgroup::resources(config)?.limits.writes));
+    properties.extend(limit_properties(&super::cgroup::early_limits(config)?));
     let manager = config.facts.manager_cgroup.trim_end_matches('/');
     let op = UnitPlan {
         cgroup: format!("{manager}{path}"),
