@@ -175,7 +175,12 @@ fn sweep_exec(kind: Kind, shape: Shape, terminal: bool, stride: usize) {
         wait_a_little(|| {
             drop(victim.said());
             left = traces::processes_after_reaping(victim.id());
-            left.retain(|process| !own.borrow().contains(&process.pid));
+            // What has ended and is the container's program's to wait for, as pid 1, is that program's business.
+            let own = own.borrow();
+            left.retain(|process| {
+                let orphan = process.zombie && own.contains(&process.parent);
+                !own.contains(&process.pid) && !orphan
+            });
             left.is_empty()
         });
         if left.is_empty() { result } else { both(result, Err(format!("left: {left:?}"))) }
