@@ -23,9 +23,7 @@ fn bench_writes_tables_and_a_picture_of_each_stage_and_leaves_nothing() {
     let stages = ["--jobs", "1,2", "--host-mounts", "0,30"];
     let _ = bench(&t, t.runtime(), &[&stages[..], &files].concat()).ok();
     let text = std::fs::read_to_string(tables).unwrap();
-    for row in
-        ["| one at a time, warm |", "| 2 at a time, each |", "| 30 more mounts on the host |"]
-    {
+    for row in ["| one at a time, warm |", "| 2 at a time, each |", "| 30 more host mounts |"] {
         // For run, for exec, and for create, start and delete.
         assert_eq!(text.matches(row).count(), 3, "{row} in\n{text}");
     }

@@ -187,7 +187,6 @@ fn further_process_that_has_too_little_memory_may_have_been_killed_for_it() {
     assert_eq!(c.status(), "running");
 }
 
-/// No machine at hand has such a device: the kernel's refusal shows that it was asked.
 #[test]
 fn rdma_devices_that_are_not_there_are_named() {
     let Some(t) = Test::begin() else { return };
@@ -196,4 +195,40 @@ fn rdma_devices_that_are_not_there_are_named() {
     }
     let done = limited(&t, "rdma", json!({"none0": {"hcaHandles": 3}})).run();
     let _ = done.fails("linux.resources.rdma");
+}
+
+/// Of software, as `VM_WITH=rdma conformance/vm.sh limits` makes one.
+fn rdma_device() -> Option<String> {
+    let mut devices = std::fs::read_dir("/sys/class/infiniband").ok()?.flatten();
+    devices.next()?.file_name().into_string().ok()
+}
+
+#[test]
+fn rdma_limits_are_in_the_file_and_stay_there() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["rdma"]) {
+        return;
+    }
+    let device = rdma_device();
+    if t.lacks("rdma", device.is_none()) {
+        return;
+    }
+    let device = device.unwrap();
+    let limit = |value: Value| json!({device.as_str(): value});
+    let both = limit(json!({"hcaHandles": 3, "hcaObjects": 10000}));
+    let c = limited(&t, "rdma", both).args(&["/bin/sleep", "100"]).create();
+    let cgroup = c.bundle.cgroup();
+    let max = || std::fs::read_to_string(cgroup.join("rdma.max")).unwrap().trim().to_owned();
+    assert_eq!(max(), format!("{device} hca_handle=3 hca_object=10000"));
+    let _ = c.start().ok();
+    let _ = c.call("update", &["--pids-limit", "50"], &[]).ok();
+    assert_eq!(max(), format!("{device} hca_handle=3 hca_object=10000"), "update of another");
+    // It takes no such limits, and leaves those that there are.
+    let resources = t.dir().join("resources.json");
+    let new = json!({"rdma": limit(json!({"hcaObjects": 7})), "pids": {"limit": 60}});
+    std::fs::write(&resources, new.to_string()).unwrap();
+    let _ = c.call("update", &["--resources", resources.to_str().unwrap()], &[]).ok();
+    assert_eq!(max(), format!("{device} hca_handle=3 hca_object=10000"), "update of it");
+    let one = file(limited(&t, "rdma", limit(json!({"hcaHandles": 0}))), "rdma.max");
+    assert_eq!(one, format!("{device} hca_handle=0 hca_object=max"));
 }

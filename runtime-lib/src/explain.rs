@@ -262,13 +262,14 @@ fn bind(bind: &Bind<Bytes>) -> String {
 }
 
 fn filesystem(new: &Filesystem<Bytes>) -> String {
-    const SPECIAL: [(Special, &str); 6] = [
+    const SPECIAL: [(Special, &str); 7] = [
         (Special::COPY_UP, "copies the directory's content"),
         (Special::SEAL, "read-only later"),
         (Special::MODE_OF_TARGET, "mode of the directory"),
         (Special::PROCFS, "gives the procfs handle"),
         (Special::PLAIN_TARGET, "no links"),
         (Special::JOINED_PIDS, "of the joined pid namespace"),
+        (Special::LABELLED, "with linux.mountLabel"),
     ];
     let mut words = Vec::new();
     let set = Attributes { set: new.attributes, ..Attributes::default() };

@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn each_stage_has_a_panel_and_both_schemes_have_colours() {
         let text = svg(&made_up());
-        assert!(text.contains("run, 10,000 more mounts on the host, ms"));
+        assert!(text.contains("run, 10,000 more host mounts, ms"));
         assert!(text.contains("prefers-color-scheme:dark"));
     }
 }

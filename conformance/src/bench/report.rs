@@ -183,7 +183,7 @@ mod tests {
             "| a <peer> | 59.4 | 7.60 | 2,941 |",
             "| kernel floor | 3.50 | - | - |",
             "| a <peer> | 7.76 | 2.00 | 7.84 |",
-            "| 10,000 more mounts on the host | 15.3 | 119 | 7.00 |",
+            "| 10,000 more host mounts | 15.3 | 119 | 7.00 |",
             "| run | 1.3 x the kernel floor | 2.19 | **no** |",
             "a note.",
         ] {

@@ -34,7 +34,7 @@ impl Stage {
             parts.push(format!("{} at a time, each", self.jobs));
         }
         if self.mounts > 0 {
-            parts.push(format!("{} more mounts on the host", grouped(self.mounts)));
+            parts.push(format!("{} more host mounts", grouped(self.mounts)));
         }
         if self.cold {
             parts.push("caches dropped".to_owned());
@@ -89,8 +89,8 @@ mod tests {
             [
                 "one at a time, warm",
                 "8 at a time, each",
-                "1,000 more mounts on the host",
-                "10,000 more mounts on the host"
+                "1,000 more host mounts",
+                "10,000 more host mounts"
             ]
         );
     }

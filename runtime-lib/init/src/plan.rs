@@ -138,6 +138,8 @@ impl Special {
     pub const PLAIN_TARGET: Self = Self(16);
     /// A procfs of the pid namespace that was joined, in which the init is not yet.
     pub const JOINED_PIDS: Self = Self(32);
+    /// Its option `context=` is `linux.mountLabel`: what the kernel says to it is about that field.
+    pub const LABELLED: Self = Self(64);
 
     /// Whether all bits of `other` are set.
     #[must_use]

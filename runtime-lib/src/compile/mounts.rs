@@ -355,7 +355,7 @@ fn filesystem(config: &Config<'_>, entry: &Entry<'_>, map: Option<IdMap>) -> Res
         no_data(entry, CGROUP_DATA)?;
     }
     let mut attributes = entry.options.of_new_mount();
-    let special = special(entry, fstype, attributes);
+    let mut special = special(entry, fstype, attributes);
     let mut options = entry.options.flags.clone();
     if attributes & attr::RDONLY != 0 && !PSEUDO.contains(&fstype) {
         options.push("ro");
@@ -369,6 +369,9 @@ fn filesystem(config: &Config<'_>, entry: &Entry<'_>, map: Option<IdMap>) -> Res
     }
     options.extend(&entry.options.data);
     let label = context(config, entry, fstype)?;
+    if label.is_some() {
+        special = special.with(Special::LABELLED);
+    }
     options.extend(label.as_deref());
     check_lengths(entry, &options, map)?;
     if special.has(Special::SEAL) {

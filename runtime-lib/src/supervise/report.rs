@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use orlop_init::plan::{EXIT_NO_PLAN, Op, Step as Doing, progress};
+use orlop_init::plan::{EXIT_NO_PLAN, Op, Special, Step as Doing, progress};
 use serde::{Deserialize, Serialize};
 
 use crate::container::ExitStatus;
@@ -93,7 +93,21 @@ pub(crate) fn failure(plan: &Plan, file: &File, ended: Option<ExitStatus>) -> Er
     let Some(step) = plan.child.get(index) else {
         return Error::bug("the init reported an operation that is not in its plan");
     };
-    describe(&page, what(&step.op), step.field.clone(), ended)
+    let field = if refuses_label(&step.op, &page) {
+        Field::from("linux.mountLabel".to_owned())
+    } else {
+        step.field.clone()
+    };
+    describe(&page, what(&step.op), field, ended)
+}
+
+/// Whether an option was refused that is not the mount's own.
+fn refuses_label(op: &Op<Bytes>, page: &Page) -> bool {
+    let labelled = matches!(op, Op::Filesystem(new) if new.special.has(Special::LABELLED));
+    labelled
+        && page.word(progress::STATE) == progress::FAILED
+        && Doing::from_number(page.word(progress::STEP)) == Some(Doing::SetOption)
+        && page.detail().starts_with("context=")
 }
 
 /// A signal's name, and what it says about who sent it.
