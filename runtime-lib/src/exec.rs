@@ -297,7 +297,7 @@ impl Exec {
         if let Some(status) = self.ended {
             return Ok(status);
         }
-        let foreign = || refused("the process is not a child of this one");
+        let foreign = || refused("the process is not a child of this one: no child processes");
         let status = supervise::reap(&self.pidfd)?.ok_or_else(foreign)?;
         self.ended = Some(status);
         Ok(status)
