@@ -116,8 +116,8 @@ impl Outcome<'_> {
             Wrong::Killed => "killed".to_owned(),
             Wrong::Fails(errno) | Wrong::FailsDone(errno) => words(errno),
         };
-        // pthread_create(3) makes this of it.
-        let words = if ["mmap", "mprotect"].contains(&self.call.name)
+        // pthread_create(3) and posix_spawn(3) make this of it.
+        let words = if ["mmap", "mprotect", "clone3"].contains(&self.call.name)
             && text.contains(&self::words(libc::EAGAIN))
         {
             self::words(libc::EAGAIN)
