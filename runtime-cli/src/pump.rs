@@ -94,7 +94,7 @@ impl Pump {
             while self.is_loaded() {
                 let polled = self.awaits().map(|ready| poll(&mut [ready], None));
                 match polled {
-                    Some(Err(errno)) if errno != Errno::INTR => return self.end(errno),
+                    Some(Err(errno)) if errno != Errno::INTR => return self.end(Some(errno)),
                     _ => self.send(),
                 }
             }
@@ -114,31 +114,21 @@ impl Pump {
         let Some(from) = &self.from else { return false };
         self.buffer.resize(BUFFER, 0);
         self.sent = 0;
-        let count = match read(from, &mut self.buffer) {
-            Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.buffer.clear();
-                return false;
+        match read(from, &mut self.buffer) {
+            Ok(0) => self.end(None),
+            Ok(count) => {
+                self.buffer.truncate(count);
+                return true;
             }
-            Err(errno) => {
-                // A terminal that nobody holds any more reads as EIO.
-                let hung_up = errno == Errno::IO && isatty(from);
-                self.end(if hung_up { Errno::PIPE } else { errno });
-                return false;
-            }
-        };
-        self.buffer.truncate(count);
-        if count == 0 {
-            // The reader is told of the end.
-            self.from = None;
-            self.to = None;
+            Err(Errno::AGAIN | Errno::INTR) => self.buffer.clear(),
+            Err(errno) => self.end(failure(errno, from)),
         }
-        count > 0
+        false
     }
 
     /// Copies no more: the reader is told of the end, and the writer by SIGPIPE.
-    fn end(&mut self, errno: Errno) {
-        self.failed = Some(errno).filter(|errno| ![Errno::PIPE, Errno::CONNRESET].contains(errno));
+    fn end(&mut self, failed: Option<Errno>) {
+        self.failed = failed;
         self.buffer.clear();
         self.sent = 0;
         self.from = None;
@@ -151,12 +141,15 @@ impl Pump {
         match write(to, bytes) {
             Ok(count) => self.sent += count,
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(errno) => {
-                let hung_up = errno == Errno::IO && isatty(to);
-                self.end(if hung_up { Errno::PIPE } else { errno });
-            }
+            Err(errno) => self.end(failure(errno, to)),
         }
     }
+}
+
+/// What an errno of an end says beside that nobody holds its other side, which a terminal says by EIO.
+fn failure(errno: Errno, end: &End) -> Option<Errno> {
+    let gone = matches!(errno, Errno::PIPE | Errno::CONNRESET) || errno == Errno::IO && isatty(end);
+    (!gone).then_some(errno)
 }
 
 #[cfg(test)]
