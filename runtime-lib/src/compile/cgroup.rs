@@ -62,21 +62,20 @@ pub(super) fn need(config: &Config<'_>, out: &Columns) -> CgroupNeed {
 }
 
 /// The limits while the container is set up: [`SETUP_ROOM`] at least.
-pub(super) fn early_limits(config: &Config<'_>) -> Result<Vec<CgroupWrite>> {
-    let mut writes = resources(config)?.limits.writes;
+pub(super) fn early(mut writes: Vec<CgroupWrite>) -> Vec<CgroupWrite> {
     for write in writes.iter_mut().filter(|write| is_tight(write)) {
         write.value = SETUP_ROOM.to_string();
     }
-    Ok(writes)
+    writes
 }
 
 /// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup
 /// that is new.
 pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    for write in early_limits(config)? {
+    let plan = resources(config)?;
+    for write in early(plan.limits.writes) {
         out.host(write.field.clone(), HostOp::CgroupWrite(write));
     }
-    let plan = resources(config)?;
     // From inside a user namespace no program can be attached; nor can a device be made there.
     let refused = config.facts.in_user_namespace || config.facts.unprivileged;
     if !plan.devices.allows_everything() && !refused {
