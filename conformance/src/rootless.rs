@@ -154,6 +154,16 @@ impl<'t> Rootless<'t> {
         std::fs::read_to_string(self.dir.join("pid")).unwrap().parse().unwrap()
     }
 
+    /// The caller has a hold on the container's cgroup: it is paused and resumed, and its process `pid` is listed.
+    #[track_caller]
+    pub fn assert_managed(&self, pid: i32) {
+        let _ = self.call(&["pause", &self.id]).ok();
+        assert_eq!(self.call(&["state", &self.id]).ok().json()["status"], "paused");
+        let _ = self.call(&["resume", &self.id]).ok();
+        let pids = self.call(&["ps", "--format", "json", &self.id]).ok().json();
+        assert!(pids.as_array().unwrap().contains(&json!(pid)), "{pids}");
+    }
+
     /// `exec` of a shell.
     #[must_use]
     #[track_caller]

@@ -180,11 +180,7 @@ fn delegated_cgroup_is_used() {
     let pid = c.start();
     assert_eq!(proc::cgroup(pid).unwrap(), format!("/{}/{}", delegated.name, c.id));
     assert_eq!(c.exec("echo in").ok().stdout, "in\n");
-    let _ = c.call(&["pause", &c.id]).ok();
-    assert_eq!(c.call(&["state", &c.id]).ok().json()["status"], "paused");
-    let _ = c.call(&["resume", &c.id]).ok();
-    let pids = c.call(&["ps", "--format", "json", &c.id]).ok().json();
-    assert!(pids.as_array().unwrap().contains(&json!(pid)), "{pids}");
+    c.assert_managed(pid);
     let _ = c.call(&["delete", "--force", &c.id]).ok();
     assert!(!delegated.path.join(&c.id).exists());
 }

@@ -60,11 +60,7 @@ fn container_of_a_user_is_in_a_scope_of_that_users_systemd() {
     let wanted = format!("/user.slice/orlop-{}.scope", c.id);
     assert!(cgroup.starts_with("/user.slice/user-1000.slice/"), "{cgroup}");
     assert!(cgroup.ends_with(&wanted), "{cgroup}");
-    let _ = c.call(&["pause", &c.id]).ok();
-    assert_eq!(c.call(&["state", &c.id]).ok().json()["status"], "paused");
-    let _ = c.call(&["resume", &c.id]).ok();
-    let pids = c.call(&["ps", "--format", "json", &c.id]).ok().json();
-    assert!(pids.as_array().unwrap().contains(&json!(pid)), "{pids}");
+    c.assert_managed(pid);
     let _ = c.call(&["kill", &c.id, "KILL"]).ok();
     wait_for("the end", || c.call(&["state", &c.id]).stdout.contains("stopped"));
     let _ = c.call(&["delete", &c.id]).ok();
