@@ -13,6 +13,11 @@ use orlop_conformance::bench::{Options, bench, meter};
 fn cli() -> Command {
     let path = || value_parser!(PathBuf);
     let count = || value_parser!(u16).range(1..=1000);
+    // All that follows, options as well.
+    let command = || {
+        let rest = Arg::new("command").required(true).num_args(1..);
+        rest.trailing_var_arg(true).allow_hyphen_values(true)
+    };
     let measure = Command::new("bench")
         .about("Measures runtimes side by side (root, cgroup v2, /bin/busybox)")
         .arg(Arg::new("runtime").long("runtime").required(true).value_parser(path()))
@@ -54,23 +59,12 @@ fn cli() -> Command {
         .arg(Arg::new("chart").long("chart").value_parser(path()).help("the file for a picture"));
     let meter = Command::new("meter")
         .about("Runs a command and prints its peak memory in KiB on standard error")
-        .arg(
-            Arg::new("command")
-                .required(true)
-                .num_args(1..)
-                .trailing_var_arg(true)
-                .allow_hyphen_values(true)
-                .value_parser(value_parser!(OsString)),
-        );
+        .arg(command().value_parser(value_parser!(OsString)));
     let vm = Command::new("vm")
         .about("Runs one of the other commands in a virtual machine that a checkout of Orlop makes")
         .override_usage("orlop-conformance vm -- run|attack|bench ARGS...")
         .arg(
-            Arg::new("command")
-                .required(true)
-                .num_args(1..)
-                .trailing_var_arg(true)
-                .allow_hyphen_values(true)
+            command()
                 .help("a runtime that is a file here is copied; another is that of Debian trixie"),
         );
     Command::new("orlop-conformance")

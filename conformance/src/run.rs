@@ -100,6 +100,13 @@ pub struct Run {
     limit: Duration,
 }
 
+/// The program that `PATH` leads to.
+#[must_use]
+pub fn in_path(program: impl AsRef<Path>) -> Option<PathBuf> {
+    let dirs = std::env::var_os("PATH")?;
+    std::env::split_paths(&dirs).map(|dir| dir.join(&program)).find(|path| path.exists())
+}
+
 impl Run {
     /// A command whose output files are made in `dir`. Its standard input is empty.
     #[must_use]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use orlop_conformance::run::in_path;
 use orlop_conformance::tmp::TempDir;
 
 /// A virtual machine that a script boots.
@@ -134,9 +135,7 @@ fn scripts() -> Result<PathBuf, String> {
 
 /// Says what is missing on this host for a machine.
 fn complete(machine: Machine) -> Result<(), String> {
-    let dirs = std::env::var_os("PATH").unwrap_or_default();
-    let lacks =
-        |program: &&(&str, &str)| !std::env::split_paths(&dirs).any(|d| d.join(program.0).exists());
+    let lacks = |program: &&(&str, &str)| in_path(program.0).is_none();
     let missing: Vec<String> = machine
         .programs()
         .iter()

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use nix::sys::prctl;
 
+use crate::run::in_path;
 use crate::suite::host::{CGROUPS, enter_view};
 use crate::suite::report::Runtime;
 use crate::tmp::TempDir;
@@ -111,16 +112,11 @@ fn all(
     Ok(())
 }
 
-/// Without it system calls are not counted, which is said as for a budget that was not measured.
-fn has_strace() -> bool {
-    let dirs = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&dirs).any(|dir| dir.join("strace").is_file())
-}
-
 /// What does not vary with the load: it is measured in the first stage.
 fn once(subject: &mut Subject, options: &Options) -> Result<(), String> {
     subject.memory()?;
-    if options.strace && has_strace() {
+    // Without strace it is said as of a budget that was not measured.
+    if options.strace && in_path("strace").is_some() {
         subject.system_calls()?;
     }
     least_memory::find(subject)
