@@ -7,7 +7,7 @@ use std::io::Write;
 use orlop_conformance::run::{Done, wait_for};
 
 use crate::cli::{Cli, GREEDY, Kind};
-use crate::{Driver, check, daemons};
+use crate::{Driver, check, daemons, is_heard};
 
 /// Makes a test of each check for an engine and a cgroup driver.
 macro_rules! checks {
@@ -148,7 +148,7 @@ fn limits_are_seen_and_changed(e: &Cli) {
 
 fn out_of_memory_is_said(e: &Cli) {
     let flags = ["--memory", "24m", "--memory-swap", "24m"];
-    assert!(e.driver.is_heard(|| {
+    assert!(is_heard(|| {
         let up = e.start(&flags, &["sh", "-c", GREEDY]);
         let _ = up.exec(&[], &["touch", "/go"]).ok();
         assert_eq!(up.wait(), "137");

@@ -8,7 +8,7 @@ use orlop_conformance::run::wait_for;
 use orlop_conformance::tmp::{TempDir, unique};
 
 use crate::cli::GREEDY;
-use crate::{Driver, Runtime, check, daemons};
+use crate::{Driver, Runtime, check, daemons, is_heard};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 
@@ -216,7 +216,7 @@ fn runs_pods(pod: &Pod) {
 
 fn says_out_of_memory(pod: &Pod) {
     let tries = std::cell::Cell::new(0);
-    assert!(pod.driver.is_heard(|| {
+    assert!(is_heard(|| {
         tries.set(tries.get() + 1);
         let name = format!("greedy{}", tries.get());
         let id = pod.start(&name, "memory_limit_in_bytes: 25165824", GREEDY);

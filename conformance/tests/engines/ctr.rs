@@ -10,7 +10,7 @@ use orlop_conformance::tmp::{TempDir, unique};
 use orlop_conformance::{Run, proc};
 
 use crate::cli::GREEDY;
-use crate::{Driver, Runtime, check, daemons};
+use crate::{Driver, Runtime, check, daemons, is_heard};
 
 macro_rules! checks {
     ($module:ident, $driver:ident, $($check:ident)+) => {
@@ -154,7 +154,7 @@ fn terminals_work(e: &Ctr) {
 }
 
 fn out_of_memory_is_an_event(e: &Ctr) {
-    assert!(e.driver.is_heard(|| {
+    assert!(is_heard(|| {
         let e = Ctr::begin(e.driver, e.runtime);
         let events = Run::new("ctr", e.dir.path()).arg("events").spawn();
         let flags = ["-d", "--null-io", "--memory-limit", "25165824"];
