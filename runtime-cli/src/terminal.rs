@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{
-    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 use crate::failure::Failure;
@@ -38,6 +38,11 @@ impl Host {
         let opened = File::options().read(true).write(true).open("/dev/tty");
         opened.map(Self::Opened).map_err(|error| Failure::io("open /dev/tty", &error))
     }
+
+    /// Its rows and columns.
+    pub(crate) fn size(&self) -> Option<(u16, u16)> {
+        tcgetwinsize(self).ok().map(|size| (size.ws_row, size.ws_col))
+    }
 }
 
 /// The caller's terminal in raw mode, until this is dropped.
@@ -53,10 +58,6 @@ impl Raw {
     pub(crate) fn enter(host: Host, master: BorrowedFd<'_>) -> Result<Self, Failure> {
         let failed = |errno| Failure::system("cannot set the terminal's mode", errno);
         let master = fcntl_dupfd_cloexec(master, 0).map_err(failed)?;
-        // The caller's terminal is the one that adds carriage returns, or does not.
-        let mut modes = tcgetattr(&master).map_err(failed)?;
-        modes.output_modes.remove(OutputModes::ONLCR);
-        tcsetattr(&master, OptionalActions::Now, &modes).map_err(failed)?;
         let saved = tcgetattr(&host).map_err(failed)?;
         let mut raw = saved.clone();
         raw.make_raw();
@@ -100,8 +101,6 @@ mod tests {
         let opened = Host::Opened(host.slave.try_clone().unwrap().into());
         let raw = Raw::enter(opened, container.master.as_fd()).unwrap();
         assert!(!local().intersects(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG));
-        let modes = tcgetattr(&container.slave).unwrap();
-        assert!(!modes.output_modes.contains(OutputModes::ONLCR));
         assert_eq!(tcgetwinsize(&container.slave).unwrap().ws_col, 77);
 
         tcsetwinsize(&host.slave, Winsize { ws_col: 120, ..size }).unwrap();

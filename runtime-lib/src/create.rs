@@ -27,6 +27,7 @@ pub struct Builder {
     state_root: PathBuf,
     stdio: Stdio,
     console_socket: Option<OwnedFd>,
+    shown_on: Option<(u16, u16)>,
     preserve_fds: u32,
     notify: bool,
     hook_environment: Vec<String>,
@@ -97,6 +98,7 @@ impl Builder {
             state_root: PathBuf::from(DEFAULT_ROOT),
             stdio: Stdio::default(),
             console_socket: None,
+            shown_on: None,
             preserve_fds: 0,
             notify: false,
             hook_environment: Vec::new(),
@@ -129,6 +131,14 @@ impl Builder {
     #[must_use]
     pub fn console_socket(mut self, socket: OwnedFd) -> Self {
         self.console_socket = Some(socket);
+        self
+    }
+
+    /// The caller shows the terminal on one of its own, of so many rows and columns: the container's has this size from
+    /// its beginning, whatever `process.consoleSize` says, and adds no carriage returns (`ONLCR` of termios(3)).
+    #[must_use]
+    pub fn shown_on(mut self, rows: u16, columns: u16) -> Self {
+        self.shown_on = Some((rows, columns));
         self
     }
 
@@ -227,6 +237,7 @@ impl Builder {
             notify,
             null_streams,
             console_socket,
+            shown_on: self.shown_on,
             systemd: self.cgroup_driver.bus(),
             joins: false,
             joins_pid: false,
@@ -246,6 +257,9 @@ impl Builder {
         let mut facts = HostFacts::probe(by_path)?;
         if let Some(bus @ Bus::User(_)) = &request.systemd {
             facts.manager_cgroup = Manager::connect(bus)?.property("ControlGroup")?;
+        }
+        if request.no_pivot {
+            facts.whole_pseudo_filesystems = host::whole_pseudo_filesystems()?;
         }
         let mut plan = compile(spec, request, &facts)?;
         plan.warnings.extend(self.bundle.warnings.iter().cloned());

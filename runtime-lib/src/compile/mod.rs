@@ -75,6 +75,8 @@ pub(crate) struct Request {
     pub(crate) null_streams: u8,
     /// There is a socket for the terminal's master.
     pub(crate) console_socket: bool,
+    /// Rows and columns of the terminal that shows the container's.
+    pub(crate) shown_on: Option<(u16, u16)>,
     /// The systemd that makes the cgroup; without one, the runtime makes it itself.
     pub(crate) systemd: Option<Bus>,
     /// The process joins a container that is there, rather than to become one.
@@ -107,6 +109,9 @@ pub(crate) struct HostFacts {
     pub(crate) apparmor: bool,
     /// SELinux is in force.
     pub(crate) selinux: bool,
+    /// Where procfs and sysfs are mounted as a whole, the last mounted first; looked for where the
+    /// host's mounts stay ([`Request::no_pivot`]).
+    pub(crate) whole_pseudo_filesystems: Vec<PathBuf>,
 }
 
 /// One step of the order.

@@ -306,6 +306,7 @@ fn what(op: &Op<Bytes>) -> String {
         Op::RunHook(hook) => format!("error running hook {}", quoted(&hook.path)),
         Op::MaskPath { path } => format!("cannot mask {}", quoted(path)),
         Op::ReadonlyPath { path } => format!("cannot make {} read-only", quoted(path)),
+        Op::HideMount { path } => format!("cannot hide the host's {}", quoted(path)),
         Op::PivotRoot | Op::MoveRoot | Op::EnterRoot => {
             "cannot make the root filesystem the root".to_owned()
         }
