@@ -301,8 +301,9 @@ fn hook(hook: &Hook<Bytes>) -> String {
     } else {
         String::new()
     };
+    let home = if hook.home { " and the home" } else { "" };
     format!(
-        "{}{place}{time}: {} env [{}] state {}PID{}",
+        "{}{place}{time}: {} env [{}]{home} state {}PID{}",
         show(&hook.path),
         list(&hook.args).join(" "),
         list(&hook.env).join(" "),

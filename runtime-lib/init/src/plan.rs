@@ -194,6 +194,8 @@ pub struct Hook<B> {
     pub args: B,
     /// List: the environment.
     pub env: B,
+    /// The user's home, where it was looked up, belongs to the environment.
+    pub home: bool,
     /// The container's state as JSON up to the value of `pid`.
     pub state_head: B,
     /// The rest of it.

@@ -286,6 +286,7 @@ impl<'a> Config<'a> {
             .as_ref()
             .ok_or_else(|| Error::config("process", "process property must not be empty"))?;
         let namespaces = namespaces::Namespaces::new(spec)?;
+        let rootfs = root::path(spec, &request.bundle)?;
         Ok(Self {
             process,
             user: ids::UserNamespace::new(spec.linux().as_ref(), &namespaces)?,
@@ -293,10 +294,10 @@ impl<'a> Config<'a> {
             linux: spec.linux().as_ref(),
             request,
             facts,
-            rootfs: root::path(spec, &request.bundle)?,
+            dev_is_bound: mounts::binds_dev(spec, &rootfs),
+            rootfs,
             namespaces,
             env: process::Environment::new(process, request.notify.is_some())?,
-            dev_is_bound: mounts::binds_dev(spec),
             spec,
         })
     }

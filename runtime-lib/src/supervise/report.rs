@@ -217,6 +217,9 @@ fn text(doing: Doing, errno: i32) -> &'static str {
         Doing::SetGroup => "cannot set the group",
         Doing::ReadMaps => "cannot read its id maps",
         Doing::OtherMaps => "it has other id maps than config.json",
+        Doing::OpenTarget if errno == libc::ELOOP => {
+            "the destination must be mounted on ordinary directory or file: a link is in the way"
+        }
         Doing::OpenTarget => "cannot look up the destination",
         Doing::CreateTarget => "cannot create the mountpoint",
         Doing::OpenFilesystem => "the kernel does not offer this filesystem here",
