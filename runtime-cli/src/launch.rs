@@ -257,7 +257,14 @@ pub(crate) fn connect(path: &OsStr) -> Result<UnixStream, Failure> {
     while connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
         connected = UnixStream::connect(path);
     }
-    connected.map_err(|error| Failure::io(format!("dial unix {}: connect", path.display()), &error))
+    connected.map_err(|error| {
+        let what = format!("dial unix {}: connect", path.display());
+        match error.raw_os_error() {
+            Some(_) => Failure::io(what, &error),
+            // What std refuses by itself: a path that is too long.
+            None => Failure::system(what, Errno::INVAL),
+        }
+    })
 }
 
 /// Sends one message with one descriptor, and waits for nobody to take it.
@@ -366,6 +373,8 @@ mod tests {
     fn a_socket_that_is_not_there_is_named() {
         let message = connect(OsStr::new("/nonexistent/s")).unwrap_err().message;
         assert_eq!(message, "dial unix /nonexistent/s: connect: no such file or directory");
+        let message = connect(OsStr::new(&"x".repeat(200))).unwrap_err().message;
+        assert!(message.ends_with("x: connect: invalid argument"), "{message}");
     }
 
     #[test]
