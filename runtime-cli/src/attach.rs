@@ -41,7 +41,9 @@ pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let keep = report.keep;
     let run = |builder| notify::run(context, builder, Manner::Attached, keep);
     let ((mut container, proxy), session) = match terminal {
-        true => Session::with_terminal(|socket| run(builder.console_socket(socket)))?,
+        true => Session::with_terminal(|socket, (rows, columns)| {
+            run(builder.console_socket(socket).shown_on(rows, columns))
+        })?,
         false => Session::with_pipes(root, |streams| run(builder.stdio(streams)))?,
     };
     report.deliver(context, &mut container)?;
@@ -109,8 +111,9 @@ pub(crate) fn exec(
     let signals = signals::divert()?;
     let launched = |error: orlop::Error| Failure::exec(&error);
     let (mut exec, session) = match terminal {
-        true => Session::with_terminal(|socket| {
-            builder.console_socket(socket).spawn().map_err(launched)
+        true => Session::with_terminal(|socket, (rows, columns)| {
+            let builder = builder.console_socket(socket).shown_on(rows, columns);
+            builder.spawn().map_err(launched)
         })?,
         false => {
             Session::with_pipes((0, 0), |streams| builder.stdio(streams).spawn().map_err(launched))?
@@ -158,13 +161,13 @@ impl Session<'_> {
 
     /// Starts it on a terminal of its own, which ours then shows.
     fn with_terminal<F>(
-        start: impl FnOnce(OwnedFd) -> Result<F, Failure>,
+        start: impl FnOnce(OwnedFd, (u16, u16)) -> Result<F, Failure>,
     ) -> Result<(F, Result<Self, Failure>), Failure> {
         let host = Host::find()?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| Failure::system("socketpair", errno))?;
-        let started = start(theirs)?;
+        let started = start(theirs, host.size())?;
         Ok((started, Self::on_terminal(host, &ours)))
     }
 

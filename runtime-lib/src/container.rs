@@ -345,20 +345,17 @@ impl Container {
     /// `container not running`; the number is no signal's.
     pub fn kill(&self, signal: i32) -> Result<()> {
         let alive = self.is_alive()?;
-        if signal == libc::SIGKILL && !self.record.own_pid_namespace {
-            if let Some(cgroup) = self.open_cgroup()? {
-                if cgroup.is_populated()? {
-                    cgroup.kill()?;
-                    return if cgroup.is_frozen().unwrap_or(false) {
-                        cgroup.thaw()
-                    } else {
-                        Ok(())
-                    };
-                }
-                // All are gone, as was asked.
-                if !alive {
-                    return Ok(());
-                }
+        if signal == libc::SIGKILL
+            && !self.record.own_pid_namespace
+            && let Some(cgroup) = self.open_cgroup()?
+        {
+            if cgroup.is_populated()? {
+                cgroup.kill()?;
+                return if cgroup.is_frozen().unwrap_or(false) { cgroup.thaw() } else { Ok(()) };
+            }
+            // All are gone, as was asked.
+            if !alive {
+                return Ok(());
             }
         }
         if !alive {

@@ -27,6 +27,7 @@ pub struct Builder {
     state_root: PathBuf,
     stdio: Stdio,
     console_socket: Option<OwnedFd>,
+    shown_on: Option<(u16, u16)>,
     preserve_fds: u32,
     notify: bool,
     hook_environment: Vec<String>,
@@ -97,6 +98,7 @@ impl Builder {
             state_root: PathBuf::from(DEFAULT_ROOT),
             stdio: Stdio::default(),
             console_socket: None,
+            shown_on: None,
             preserve_fds: 0,
             notify: false,
             hook_environment: Vec::new(),
@@ -129,6 +131,14 @@ impl Builder {
     #[must_use]
     pub fn console_socket(mut self, socket: OwnedFd) -> Self {
         self.console_socket = Some(socket);
+        self
+    }
+
+    /// Its terminal is shown on another one, of this height and width in characters: it has that
+    /// size from the beginning, and leaves carriage returns before newlines (ONLCR) to the other.
+    #[must_use]
+    pub fn shown_on(mut self, rows: u16, columns: u16) -> Self {
+        self.shown_on = Some((rows, columns));
         self
     }
 
@@ -227,6 +237,7 @@ impl Builder {
             notify,
             null_streams,
             console_socket,
+            shown_on: self.shown_on,
             systemd: self.cgroup_driver.bus(),
             joins: false,
             joins_pid: false,

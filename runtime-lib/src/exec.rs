@@ -25,6 +25,7 @@ pub struct ExecBuilder<'a> {
     process: Process,
     stdio: Stdio,
     console_socket: Option<OwnedFd>,
+    shown_on: Option<(u16, u16)>,
     preserve_fds: u32,
     sub_cgroup: Option<String>,
     ignore_paused: bool,
@@ -46,6 +47,7 @@ impl<'a> ExecBuilder<'a> {
             process,
             stdio: Stdio::default(),
             console_socket: None,
+            shown_on: None,
             preserve_fds: 0,
             sub_cgroup: None,
             ignore_paused: false,
@@ -64,6 +66,14 @@ impl<'a> ExecBuilder<'a> {
     #[must_use]
     pub fn console_socket(mut self, socket: OwnedFd) -> Self {
         self.console_socket = Some(socket);
+        self
+    }
+
+    /// Its terminal is shown on another one, of this height and width in characters: it has that
+    /// size from the beginning, and leaves carriage returns before newlines (ONLCR) to the other.
+    #[must_use]
+    pub fn shown_on(mut self, rows: u16, columns: u16) -> Self {
+        self.shown_on = Some((rows, columns));
         self
     }
 
@@ -163,6 +173,7 @@ impl<'a> ExecBuilder<'a> {
             notify: None,
             null_streams,
             console_socket: self.console_socket.is_some(),
+            shown_on: self.shown_on,
             systemd,
             joins: true,
             joins_pid: join.has_pid_namespace(),

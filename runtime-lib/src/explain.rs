@@ -312,10 +312,14 @@ fn hook(hook: &Hook<Bytes>) -> String {
 }
 
 fn terminal(terminal: &Terminal) -> String {
-    let Terminal { socket_slot, rows, columns, uid, console, controlling } = terminal;
+    let Terminal { socket_slot, rows, columns, plain_newlines, uid, console, controlling } =
+        terminal;
+    let newlines = if *plain_newlines { ", plain newlines" } else { "" };
     let console = if *console { ", on /dev/console too" } else { "" };
     let session = if *controlling { "" } else { ", controlling once reborn" };
-    format!("{columns}x{rows} owner {uid}, master to slot {socket_slot}{console}{session}")
+    format!(
+        "{columns}x{rows}{newlines} owner {uid}, master to slot {socket_slot}{console}{session}"
+    )
 }
 
 fn gids(bytes: &Bytes) -> String {

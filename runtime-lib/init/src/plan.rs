@@ -213,6 +213,8 @@ pub struct Terminal {
     pub rows: u16,
     /// Window size in characters; 0 leaves the kernel's.
     pub columns: u16,
+    /// No carriage return is put before a newline (ONLCR): whoever shows it does.
+    pub plain_newlines: bool,
     /// Owner of the pty's slave.
     pub uid: u32,
     /// The slave is mounted on `/dev/console` too.

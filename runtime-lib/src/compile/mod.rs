@@ -75,6 +75,8 @@ pub(crate) struct Request {
     pub(crate) null_streams: u8,
     /// There is a socket for the terminal's master.
     pub(crate) console_socket: bool,
+    /// Height and width of another terminal that the program's is shown on.
+    pub(crate) shown_on: Option<(u16, u16)>,
     /// The systemd that makes the cgroup; without one, the runtime makes it itself.
     pub(crate) systemd: Option<Bus>,
     /// The process joins a container that is there, rather than to become one.

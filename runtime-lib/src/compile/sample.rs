@@ -14,6 +14,7 @@ pub(crate) fn request() -> Request {
         notify: None,
         null_streams: 0,
         console_socket: false,
+        shown_on: None,
         systemd: None,
         joins: false,
         joins_pid: false,

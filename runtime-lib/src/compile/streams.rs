@@ -33,16 +33,21 @@ pub(super) fn terminal(config: &Config<'_>, out: &mut Columns) -> Result<()> {
             "cannot allocate tty if runc will detach without setting console socket",
         ));
     }
-    let (rows, columns) = match config.process.console_size() {
+    let size = match config.process.console_size() {
         Some(size) => (extent(size.height(), "height")?, extent(size.width(), "width")?),
         None => (0, 0),
     };
+    let shown_on = config.request.shown_on;
+    let (rows, columns) =
+        shown_on.filter(|(rows, columns)| *rows > 0 && *columns > 0).unwrap_or(size);
+    let plain_newlines = shown_on.is_some();
     let socket_slot = out.slot(FIELD, Slot::ConsoleSocket)?;
     let uid = config.process.user().uid();
     let console = !config.request.joins;
     // A process that is reborn has a session of its own, and takes the terminal itself.
     let controlling = !super::namespaces::is_reborn(config);
-    let terminal = Terminal { socket_slot, rows, columns, uid, console, controlling };
+    let terminal =
+        Terminal { socket_slot, rows, columns, plain_newlines, uid, console, controlling };
     out.child(FIELD, Op::Terminal(terminal));
     Ok(())
 }

@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, Uid};
 use rustix::io::{DupFlags, Errno};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, OutputModes, Winsize};
 
 use super::paths;
 use crate::progress::{At, Fail};
@@ -39,6 +39,7 @@ pub(crate) fn set_up(init: &Init<'_>, terminal: &Terminal) -> Result<(), Fail> {
     .at(Step::OpenPty)?;
     rustix::fs::fchown(&slave, Some(Uid::from_raw(terminal.uid)), None).at(Step::Chown)?;
     set_size(&master, terminal).at(Step::SetPty)?;
+    set_newlines(&master, terminal).at(Step::SetPty)?;
     if terminal.console {
         mount_console(root, slave.as_fd())?;
     }
@@ -59,6 +60,15 @@ fn set_size(master: &OwnedFd, terminal: &Terminal) -> Result<(), Errno> {
     let size =
         Winsize { ws_row: terminal.rows, ws_col: terminal.columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(master, size)
+}
+
+fn set_newlines(master: &OwnedFd, terminal: &Terminal) -> Result<(), Errno> {
+    if !terminal.plain_newlines {
+        return Ok(());
+    }
+    let mut modes = rustix::termios::tcgetattr(master)?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    rustix::termios::tcsetattr(master, OptionalActions::Now, &modes)
 }
 
 /// One message with one descriptor, as receivers check it.
