@@ -63,14 +63,14 @@ impl Container {
         if self.status()? == Status::Stopped {
             return Err(not_running());
         }
-        let cgroup = self.open_cgroup()?.ok_or_else(not_running)?;
         let saved = record.resources.take().unwrap_or_default();
         let limits = limits(&completed(resources, &saved))?;
-        if let Some(check) = &limits.memory_check {
-            cgroup.check_memory(check)?;
-        }
         if limits.writes.is_empty() {
             return Ok(());
+        }
+        let cgroup = self.own_cgroup()?;
+        if let Some(check) = &limits.memory_check {
+            cgroup.check_memory(check)?;
         }
         record.resources = Some(merged(resources, saved));
         let before = cgroup.before(&limits.writes);
