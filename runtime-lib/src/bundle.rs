@@ -46,7 +46,28 @@ impl Bundle {
         Ok(Self { directory, spec, warnings })
     }
 
-    /// A bundle whose configuration the caller made; relative paths in it are relative to `directory` (absolute).
+    /// A bundle by the text of its `config.json`, which need not be a file; relative paths in it are relative to
+    /// `directory` (absolute).
+    ///
+    /// ```
+    /// let config = br#"{
+    ///     "ociVersion": "1.2.0",
+    ///     "root": {"path": "rootfs"},
+    ///     "process": {"args": ["/bin/true"], "cwd": "/", "user": null}
+    /// }"#;
+    /// let bundle = orlop::Bundle::from_json("/var/lib/bundles/web", config)?;
+    /// assert!(bundle.spec().process().is_some());
+    /// # Ok::<(), orlop::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// It is malformed, naming the field.
+    pub fn from_json(directory: impl Into<PathBuf>, json: &[u8]) -> Result<Self> {
+        let (spec, warnings) = parse(json)?;
+        Ok(Self { directory: directory.into(), spec, warnings })
+    }
+
+    /// A bundle whose configuration the caller made, or read by other means; relative paths in it are relative to `directory` (absolute).
     #[must_use]
     pub fn from_spec(directory: impl Into<PathBuf>, spec: Spec) -> Self {
         Self { directory: directory.into(), spec, warnings: Vec::new() }

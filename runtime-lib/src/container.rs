@@ -382,8 +382,12 @@ impl Container {
         Ok(())
     }
 
-    /// A pidfd of the init; `None` where it has ended.
-    pub(crate) fn open_pidfd(&self) -> Result<Option<OwnedFd>> {
+    /// A pidfd of the init, also of a container that was loaded: readable (poll) when the init ends. `None` where it has
+    /// ended.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn open_pidfd(&self) -> Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.record.pid) else {
             return Ok(None);
         };
