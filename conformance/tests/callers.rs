@@ -170,6 +170,27 @@ fn no_pivot_gives_the_same_root_and_is_refused_with_private_propagation() {
     }
 }
 
+/// A program that may map ids, as Docker's may, mounts what procfs has below the masks, if the kernel lets it.
+#[test]
+fn without_pivot_no_unmasked_procfs_can_be_mounted() {
+    let Some(t) = Test::begin() else { return };
+    for propagation in ["slave", "shared"] {
+        let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let sets = json!(["CAP_SETFCAP", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_CHROOT"]);
+        let bundle = t
+            .bundle()
+            .set("/linux/rootfsPropagation", json!(propagation))
+            .set("/linux/maskedPaths", json!(["/proc/keys"]))
+            .set("/process/capabilities/bounding", sets.clone())
+            .set("/process/capabilities/permitted", sets.clone())
+            .set("/process/capabilities/effective", sets)
+            .sh("for fs in proc sysfs; do unshare -mrpfn mount -t $fs none /proc && echo $fs; done; echo end");
+        let done = bundle.command("run", &["--no-pivot"]).done().ok();
+        assert_eq!(done.stdout, "end\n", "{done}");
+        assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    }
+}
+
 #[test]
 fn session_keyring_is_the_containers_unless_the_callers_is_kept() {
     let Some(t) = Test::begin() else { return };

@@ -8,7 +8,6 @@ use std::process::Stdio;
 
 use nix::pty::openpty;
 use orlop_conformance::console::{ConsoleSocket, read_until};
-use orlop_conformance::run::Running;
 use orlop_conformance::{Peer, Run, Test};
 use serde_json::json;
 
@@ -213,48 +212,59 @@ fn console_socket_that_nobody_listens_on_fails_the_creation() {
     bundle.assert_nothing_left();
 }
 
-/// Runs a command of the runtime on a terminal of 21 to 63; setsid -c makes it the controlling one, as a shell's would be.
-fn on_terminal(t: &Test, arguments: &[&str]) -> (File, Running) {
-    let size = nix::pty::Winsize { ws_row: 21, ws_col: 63, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).unwrap();
-    let slave = File::from(pty.slave);
-    let run = Run::new("/usr/bin/setsid", t.dir()).args(["-c", "-w"]).arg(t.runtime());
-    let run = run.arg("--root").arg(t.root()).args(arguments);
-    let stdin: Stdio = slave.try_clone().unwrap().into();
-    (File::from(pty.master), run.stdin(stdin).stdout(slave).spawn())
-}
-
 #[test]
 fn attached_terminal_copies_both_ways() {
     let Some(t) = Test::begin() else { return };
-    let ask = "read line; echo \"got $line\"; exit 6";
-    // With the peers, the size comes a moment after the start; of 0 0 busybox says nothing, and exits with 0.
-    let size = match t.peer() {
-        Peer::Orlop => "stty size; stty -a | grep -o -e '-*onlcr'; tty",
-        _ => "until stty size 2>/dev/null | grep .; do sleep 0.05; done; echo -onlcr; tty",
-    };
-    let bundle = t.bundle().set("/process/terminal", json!(true)).sh(&format!("{size}; {ask}"));
+    // With others the size may come a moment after the start; of 0 0 busybox says nothing, and exits with 0.
+    let script = "until stty size 2>/dev/null | grep .; do sleep 0.05; done; \
+                  read line; echo \"got $line\"; exit 6";
+    let bundle = t.bundle().set("/process/terminal", json!(true)).sh(script);
+    let size = nix::pty::Winsize { ws_row: 21, ws_col: 63, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).unwrap();
+    let mut master = File::from(pty.master);
+    let slave = File::from(pty.slave);
     bundle.write();
-    let dir = bundle.dir.to_str().unwrap();
-    let other = t.bundle().args(&["/bin/sleep", "100"]).run_detached();
-    let script = format!("{size}; {ask}");
-    for arguments in [
-        &["run", "--bundle", dir, &bundle.id][..],
-        &["exec", "--tty", &other.bundle.id, "/bin/sh", "-c", &script],
-    ] {
-        let (mut master, running) = on_terminal(&t, arguments);
-        let text = read_until(&mut master, "/dev/pts/");
-        master.write_all(b"hello\r").unwrap();
-        let text = text + &read_until(&mut master, "got hello\r\n");
-        // The carriage returns are those of the caller's terminal, which a screen needs.
-        let lines: Vec<&str> = text.split('\n').collect();
-        if t.peer() == Peer::Crun {
-            assert_eq!(lines[0].trim_end(), "21 63", "{text:?}");
-        } else {
-            assert_eq!(lines[..2], ["21 63\r", "-onlcr\r"], "{text:?}");
-            assert_eq!(lines[3..], ["hello\r", "got hello\r", ""], "{text:?}");
-        }
-        let _ = running.done().exits(6);
+    // setsid -c makes the slave the controlling terminal of the runtime, as a shell's would be.
+    let run = Run::new("/usr/bin/setsid", t.dir()).args(["-c", "-w"]).arg(t.runtime());
+    let run =
+        run.arg("--root").arg(t.root()).args(["run", "--bundle"]).arg(&bundle.dir).arg(&bundle.id);
+    let stdin: Stdio = slave.try_clone().unwrap().into();
+    let running = run.stdin(stdin).stdout(slave).spawn();
+    let text = read_until(&mut master, "21 63");
+    assert!(text.contains("21 63"));
+    master.write_all(b"hello\r").unwrap();
+    let text = read_until(&mut master, "got hello");
+    assert!(text.contains("got hello"), "{text}");
+    let _ = running.done().exits(6);
+}
+
+#[test]
+fn attached_terminal_has_its_size_and_modes_from_the_beginning() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun, Peer::Runc], "set them while the program runs already") {
+        return;
+    }
+    let script = "stty size; stty -a | grep -o -e -onlcr; sleep 1000";
+    let bundle = t.bundle().set("/process/terminal", json!(true)).sh(script);
+    bundle.write();
+    let exec = ["exec", "-t", &bundle.id, "/bin/sh", "-c", script];
+    let run = ["run", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id];
+    let size = nix::pty::Winsize { ws_row: 21, ws_col: 63, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut terminals = Vec::new();
+    for arguments in [&run[..], &exec] {
+        let pty = openpty(Some(&size), None).unwrap();
+        let (mut master, slave) = (File::from(pty.master), File::from(pty.slave));
+        let call = Run::new("/usr/bin/setsid", t.dir()).args(["-c", "-w"]).arg(t.runtime());
+        let call = call.arg("--root").arg(t.root()).args(arguments);
+        let running = call.stdin(Stdio::from(slave.try_clone().unwrap())).stdout(slave).spawn();
+        let text = read_until(&mut master, "onlcr\r\n");
+        // The carriage returns are those of the caller's terminal: without them a screen shows a staircase.
+        assert_eq!(text, "21 63\r\n-onlcr\r\n");
+        terminals.push((master, running));
+    }
+    let _ = t.call(&["delete", "--force", &bundle.id]);
+    for (_master, running) in terminals {
+        let _ = running.done();
     }
 }
 

@@ -112,8 +112,7 @@ pub(crate) fn exec(
     let launched = |error: orlop::Error| Failure::exec(&error);
     let (mut exec, session) = match terminal {
         true => Session::with_terminal(|socket, (rows, columns)| {
-            let builder = builder.console_socket(socket).shown_on(rows, columns);
-            builder.spawn().map_err(launched)
+            builder.console_socket(socket).shown_on(rows, columns).spawn().map_err(launched)
         })?,
         false => {
             Session::with_pipes((0, 0), |streams| builder.stdio(streams).spawn().map_err(launched))?
@@ -164,10 +163,11 @@ impl Session<'_> {
         start: impl FnOnce(OwnedFd, (u16, u16)) -> Result<F, Failure>,
     ) -> Result<(F, Result<Self, Failure>), Failure> {
         let host = Host::find()?;
+        let size = host.size().unwrap_or_default();
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| Failure::system("socketpair", errno))?;
-        let started = start(theirs, host.size())?;
+        let started = start(theirs, size)?;
         Ok((started, Self::on_terminal(host, &ours)))
     }
 

@@ -134,8 +134,8 @@ impl Builder {
         self
     }
 
-    /// Its terminal is shown on another one, of this height and width in characters: it has that
-    /// size from the beginning, and leaves carriage returns before newlines (ONLCR) to the other.
+    /// The caller shows the terminal on one of its own, of so many rows and columns: the container's has this size from
+    /// its beginning, whatever `process.consoleSize` says, and adds no carriage returns (`ONLCR` of termios(3)).
     #[must_use]
     pub fn shown_on(mut self, rows: u16, columns: u16) -> Self {
         self.shown_on = Some((rows, columns));
@@ -257,6 +257,9 @@ impl Builder {
         let mut facts = HostFacts::probe(by_path)?;
         if let Some(bus @ Bus::User(_)) = &request.systemd {
             facts.manager_cgroup = Manager::connect(bus)?.property("ControlGroup")?;
+        }
+        if request.no_pivot {
+            facts.whole_pseudo_filesystems = host::whole_pseudo_filesystems()?;
         }
         let mut plan = compile(spec, request, &facts)?;
         plan.warnings.extend(self.bundle.warnings.iter().cloned());

@@ -69,8 +69,8 @@ impl<'a> ExecBuilder<'a> {
         self
     }
 
-    /// Its terminal is shown on another one, of this height and width in characters: it has that
-    /// size from the beginning, and leaves carriage returns before newlines (ONLCR) to the other.
+    /// The caller shows the terminal on one of its own, of so many rows and columns: the container's has this size from
+    /// its beginning, whatever `process.consoleSize` says, and adds no carriage returns (`ONLCR` of termios(3)).
     #[must_use]
     pub fn shown_on(mut self, rows: u16, columns: u16) -> Self {
         self.shown_on = Some((rows, columns));

@@ -33,5 +33,6 @@ pub(crate) fn facts() -> HostFacts {
         setgroups_denied: false,
         apparmor: true,
         selinux: true,
+        whole_pseudo_filesystems: vec!["/proc".into(), "/sys".into(), "/images/a b/proc".into()],
     }
 }

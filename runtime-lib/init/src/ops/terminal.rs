@@ -39,7 +39,11 @@ pub(crate) fn set_up(init: &Init<'_>, terminal: &Terminal) -> Result<(), Fail> {
     .at(Step::OpenPty)?;
     rustix::fs::fchown(&slave, Some(Uid::from_raw(terminal.uid)), None).at(Step::Chown)?;
     set_size(&master, terminal).at(Step::SetPty)?;
-    set_newlines(&master, terminal).at(Step::SetPty)?;
+    if terminal.plain {
+        let mut modes = rustix::termios::tcgetattr(&slave).at(Step::SetPty)?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        rustix::termios::tcsetattr(&slave, OptionalActions::Now, &modes).at(Step::SetPty)?;
+    }
     if terminal.console {
         mount_console(root, slave.as_fd())?;
     }
@@ -60,15 +64,6 @@ fn set_size(master: &OwnedFd, terminal: &Terminal) -> Result<(), Errno> {
     let size =
         Winsize { ws_row: terminal.rows, ws_col: terminal.columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(master, size)
-}
-
-fn set_newlines(master: &OwnedFd, terminal: &Terminal) -> Result<(), Errno> {
-    if !terminal.plain_newlines {
-        return Ok(());
-    }
-    let mut modes = rustix::termios::tcgetattr(master)?;
-    modes.output_modes.remove(OutputModes::ONLCR);
-    rustix::termios::tcsetattr(master, OptionalActions::Now, &modes)
 }
 
 /// One message with one descriptor, as receivers check it.

@@ -346,6 +346,11 @@ fn of_sysctls() {
             "linux.sysctl[\"user.max_user_namespaces\"]",
             refused,
         ),
+        (
+            json!({"domainname": "d", "linux": {"namespaces": all, "sysctl": {"kernel.domainname": "e"}}}),
+            "linux.sysctl[\"kernel.domainname\"]",
+            "contradicts the field \"domainname\"",
+        ),
         (own("network.x", "1"), "linux.sysctl[\"network.x\"]", refused),
         (own("net", "1"), "linux.sysctl[\"net\"]", refused),
         (
