@@ -396,6 +396,25 @@ fn devices_of_the_config_are_made() {
 }
 
 #[test]
+fn device_that_is_listed_again_is_made_as_it_is_listed_first() {
+    let Some(t) = Test::begin() else { return };
+    let zero = |path: &str, mode: u32| {
+        json!({"path": path, "type": "c", "major": 1, "minor": 5,
+        "fileMode": mode})
+    };
+    let list =
+        json!([zero("/dev/mine", 0o640), zero("/dev/mine", 0o600), zero("/dev//mine", 0o604)]);
+    let bundle = t.bundle().set("/linux/devices", list).sh("stat -c '%t:%T %a' /dev/mine");
+    assert_eq!(bundle.run().ok().stdout, "1:5 640\n");
+    if t.differs(&[Peer::Runc, Peer::Crun], "make the first") {
+        return;
+    }
+    let other = json!({"path": "/dev/mine", "type": "c", "major": 1, "minor": 3});
+    let bundle = t.bundle().set("/linux/devices", json!([zero("/dev/mine", 0o640), other]));
+    let _ = bundle.try_create().fails("linux.devices[1].path: another device at /dev/mine");
+}
+
+#[test]
 fn devices_that_no_rule_allows_cannot_be_opened() {
     let Some(t) = Test::begin() else { return };
     let device =

@@ -257,8 +257,9 @@ fn attached_terminal_has_its_size_and_modes_from_the_beginning() {
         let call = Run::new("/usr/bin/setsid", t.dir()).args(["-c", "-w"]).arg(t.runtime());
         let call = call.arg("--root").arg(t.root()).args(arguments);
         let running = call.stdin(Stdio::from(slave.try_clone().unwrap())).stdout(slave).spawn();
-        let text = read_until(&mut master, "onlcr");
-        assert_eq!(text.trim_end(), "21 63\n-onlcr");
+        let text = read_until(&mut master, "onlcr\r\n");
+        // The carriage returns are those of the caller's terminal: without them a screen shows a staircase.
+        assert_eq!(text, "21 63\r\n-onlcr\r\n");
         terminals.push((master, running));
     }
     let _ = t.call(&["delete", "--force", &bundle.id]);

@@ -48,6 +48,37 @@ fn refused_call_gets_eperm_or_the_given_errno() {
 }
 
 #[test]
+fn profile_that_says_nothing_is_none() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "wants a default action") {
+        return;
+    }
+    for profile in [
+        json!({}),
+        json!({"defaultAction": ""}),
+        json!({"defaultAction": "", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []}),
+    ] {
+        let bundle = t.bundle().set("/linux/seccomp", profile);
+        let done = bundle.args(&["/bin/grep", "Seccomp:", "/proc/self/status"]).run().ok();
+        assert_eq!(done.stdout, "Seccomp:\t0\n");
+    }
+    // One that says something says all that it must.
+    for profile in [
+        json!({"syscalls": [{"names": ["chmod"], "action": "SCMP_ACT_ERRNO"}]}),
+        json!({"DefaultAction": "SCMP_ACT_ERRNO"}),
+    ] {
+        if t.differs(&[Peer::Runc], "ignores the second") {
+            return;
+        }
+        let _ = t
+            .bundle()
+            .set("/linux/seccomp", profile)
+            .try_create()
+            .fails("linux.seccomp: missing field");
+    }
+}
+
+#[test]
 fn calls_that_are_not_named_are_allowed() {
     let Some(t) = Test::begin() else { return };
     let rule = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]);

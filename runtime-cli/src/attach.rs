@@ -301,7 +301,11 @@ fn stream(
     };
     fcntl_setfl(&own, OFlags::NONBLOCK).map_err(failed)?;
     if (uid, gid) != (0, 0) {
-        fchown(&theirs, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed)?;
+        match fchown(&theirs, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            // Ids that the caller may not map, which is found out later, and said by the field's name.
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
     }
     pumps.push(match direction {
         Direction::In => Pump::new(End::Shared(ours), End::Own(own)),

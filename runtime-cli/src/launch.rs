@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::libc::O_NONBLOCK;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use orlop::{Builder, Bundle, Container, Stdio};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -259,7 +259,14 @@ pub(crate) fn connect(path: &OsStr) -> Result<UnixStream, Failure> {
     while connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
         connected = UnixStream::connect(path);
     }
-    connected.map_err(|error| Failure::io(format!("dial unix {}: connect", path.display()), &error))
+    connected.map_err(|error| {
+        let what = format!("dial unix {}: connect", path.display());
+        match error.raw_os_error() {
+            Some(_) => Failure::io(what, &error),
+            // What std refuses by itself: a path that is too long.
+            None => Failure::system(what, Errno::INVAL),
+        }
+    })
 }
 
 /// Sends one message with one descriptor, and waits for nobody to take it.
@@ -291,8 +298,10 @@ pub(crate) fn send_with_descriptor(
 pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::io(format!("open {}", path.display()), error);
     let digits = pid.to_string();
-    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        let opened = OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(path);
+    let is_left = |kind: fs::FileType| !kind.is_file() && !kind.is_symlink();
+    if fs::symlink_metadata(path).is_ok_and(|there| is_left(there.file_type())) {
+        let flags = O_NONBLOCK | O_NOFOLLOW;
+        let opened = OpenOptions::new().write(true).custom_flags(flags).open(path);
         let written = opened.and_then(|mut there| there.write_all(digits.as_bytes()));
         return written.map_err(|error| failed(&error));
     }
@@ -393,6 +402,8 @@ mod tests {
     fn a_socket_that_is_not_there_is_named() {
         let message = connect(OsStr::new("/nonexistent/s")).unwrap_err().message;
         assert_eq!(message, "dial unix /nonexistent/s: connect: no such file or directory");
+        let message = connect(OsStr::new(&"x".repeat(200))).unwrap_err().message;
+        assert!(message.ends_with("x: connect: invalid argument"), "{message}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{
-    OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 use crate::failure::Failure;
@@ -45,7 +45,7 @@ impl Host {
     }
 }
 
-/// The caller's terminal in raw mode, until this is dropped.
+/// The caller's terminal in raw mode but for what it makes of output, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Raw {
     host: Host,
@@ -61,6 +61,8 @@ impl Raw {
         let saved = tcgetattr(&host).map_err(failed)?;
         let mut raw = saved.clone();
         raw.make_raw();
+        // The container's terminal leaves carriage returns to the caller's.
+        raw.output_modes.insert(OutputModes::OPOST);
         tcsetattr(&host, OptionalActions::Now, &raw).map_err(failed)?;
         let this = Self { host, saved, master };
         this.resize();
@@ -101,6 +103,8 @@ mod tests {
         let opened = Host::Opened(host.slave.try_clone().unwrap().into());
         let raw = Raw::enter(opened, container.master.as_fd()).unwrap();
         assert!(!local().intersects(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG));
+        let output = tcgetattr(&host.slave).unwrap().output_modes;
+        assert!(output.contains(OutputModes::OPOST | OutputModes::ONLCR), "{output:?}");
         assert_eq!(tcgetwinsize(&container.slave).unwrap().ws_col, 77);
 
         tcsetwinsize(&host.slave, Winsize { ws_col: 120, ..size }).unwrap();

@@ -196,7 +196,7 @@ impl Builder {
     }
 
     /// Leaves the cgroup and the state of a container that could not be created or started, for
-    /// whoever looks into why; [`Container::clean_up`] removes them.
+    /// whoever looks into why: it counts as one that has ended, until [`Container::delete`].
     #[must_use]
     pub fn keep_failed(mut self, yes: bool) -> Self {
         self.keep = yes;
@@ -316,7 +316,8 @@ impl Builder {
                     && let Err(error) = container.run_poststart()
                 {
                     let mut container = container;
-                    let _first_error_counts = container.delete(true);
+                    let _first_error_counts =
+                        if self.keep { container.kill_and_wait() } else { container.delete(true) };
                     return Err(error);
                 }
                 Ok(container)
@@ -328,11 +329,15 @@ impl Builder {
                 Err(error)
             }
             Err(NotAdmitted { error, .. }) => {
+                if self.keep {
+                    // The init is gone, whether it was recorded or not.
+                    (record.pid, record.created) = (0, host::now());
+                    let _first_error_counts = directory.write_record(&record);
+                    return Err(error);
+                }
                 let mut failed = Container::from_record(directory, record);
                 failed.hook_environment = self.hook_environment;
-                if !self.keep {
-                    let _first_error_counts = failed.destroy(false);
-                }
+                let _first_error_counts = failed.destroy(false);
                 Err(error)
             }
         }
