@@ -75,11 +75,13 @@ run_tests() {
     [ $# = 0 ] || shift
     "$here/static.sh" "$job" "${tests[@]}"
     echo "$*" >"$job/arguments"
+    echo "${ORLOP_CONTROL:+export ORLOP_CONTROL=1}" >"$job/environment"
     cat >"$job/run" <<'RUN'
 #!/bin/bash
 # As a login would have it, and what the tests look for.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export ORLOP_RUNTIME=/job/orlop ORLOP_MACHINE=1 ORLOP_NO_SKIP=1 ORLOP_HAS=AppArmor ORLOP_TEST_SECONDS=180 RUST_BACKTRACE=0
+. ./environment
 status=0
 for test in tests/*; do
     echo "== $(uname -r) ${test##*/}"

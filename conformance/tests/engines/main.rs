@@ -6,12 +6,12 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod build;
 mod cli;
 mod containers;
 mod cri;
 mod ctr;
 mod daemons;
+mod images;
 mod z_afterwards;
 
 use std::io::Write;

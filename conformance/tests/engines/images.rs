@@ -1,4 +1,4 @@
-//! What builds images: each `RUN` is a container.
+//! What builds images: each `RUN` is a container. (Named to come after the containers: Docker then runs as needed.)
 
 use orlop_conformance::Run;
 use orlop_conformance::run::Done;
