@@ -1,7 +1,7 @@
 //! Builds what runs in containers: `probe.c` for the tests, and for the suite the payload (crate
-//! `orlop-conformance-payload`).
+//! `orlop-conformance-payload`); and `floor.c`, which containers are measured against.
 //!
-//! That is embedded so that the program is one file that runs anywhere, and static so that it needs nothing of a root
+//! The last two are embedded so that the program is one file that runs anywhere, and static so that they need nothing of a root
 //! filesystem. Cargo cannot depend on a binary, so this runs cargo once more, in a target directory of its own.
 
 use std::env;
@@ -15,21 +15,36 @@ fn main() {
     println!("cargo::rerun-if-changed={}", sources.join("Cargo.toml").display());
     let out = PathBuf::from(variable("OUT_DIR"));
     build_probe(&out.join("probe"));
+    build_floor(&out.join("floor"));
     let program = build(&sources, &out.join("payload-target"));
     std::fs::copy(&program, out.join("payload"))
         .unwrap_or_else(|error| fail(&format!("cannot copy {}: {error}", program.display())));
 }
 
-/// Builds `probe.c`, static, as the tests' containers have no libraries.
-fn build_probe(program: &Path) {
-    println!("cargo::rerun-if-changed=probe.c");
+/// Compiles a program in C, static, as containers have no libraries; says whether that went well.
+fn compiled(source: &str, options: &[&str], program: &Path) -> bool {
+    println!("cargo::rerun-if-changed={source}");
     println!("cargo::rerun-if-env-changed=CC");
     let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
     let mut command = Command::new(compiler);
-    command.args(["-O1", "-static", "-pthread", "-Wall", "-o"]).arg(program).arg("probe.c");
-    let built = command.status().is_ok_and(|status| status.success());
+    command.args(options).args(["-static", "-Wall", "-o"]).arg(program).arg(source);
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Builds `floor.c`; an empty file stands for one that could not be built.
+fn build_floor(program: &Path) {
+    if !compiled("floor.c", &["-O2"], program) {
+        println!("cargo::warning=cannot build floor.c: bench will not know the kernel's share");
+        std::fs::write(program, "").unwrap_or_else(|error| fail(&error.to_string()));
+    }
+}
+
+/// Builds `probe.c`.
+fn build_probe(program: &Path) {
+    let built = compiled("probe.c", &["-O1", "-pthread"], program);
     // Tests that need it say so themselves where it is missing.
     if !built {
+        std::fs::write(program, "").unwrap_or_else(|error| fail(&format!("cannot write: {error}")));
         println!("cargo::warning=cannot build probe.c: some tests will be skipped");
     }
     println!("cargo::rustc-env=ORLOP_PROBE={}", program.display());

@@ -3,7 +3,7 @@
 // What no runtime can avoid: one clone3 with six namespaces into a new cgroup, the seven default mounts, devices and
 // links, pivot_root, read-only and masked paths, host name, capabilities, execve of /bin/true, wait, and rmdir of the
 // cgroup. No config is read, no state is kept, and there is neither a seccomp filter nor a device program.
-// Built statically by bench.sh: gcc -O2 -static -o floor floor.c
+// Built by build.rs, static, and embedded in the program that measures.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

@@ -2,6 +2,7 @@
 # Builds what runs in a virtual machine, all of it static.
 #
 #   static.sh DIR [TEST...]     the runtime as DIR/orlop, and tests of this crate by name in DIR/tests/
+#   static.sh DIR --suite       the runtime as DIR/orlop, and DIR/orlop-conformance
 set -euo pipefail
 top=$(dirname "$(cd "$(dirname "$0")" && pwd)")
 target=${CARGO_TARGET_DIR:-$top/target}
@@ -14,6 +15,12 @@ cd "$top"
 cargo static --quiet
 mkdir -p "$dir/tests"
 cp "$target/$triple/release/orlop" "$dir/orlop"
+if [ "${1:-}" = --suite ]; then
+    # As the tests are built, so that it is there with them; the program in containers is a release build all the same.
+    cargo build --quiet -p orlop-conformance --target "$triple" --config "$static"
+    cp "$target/$triple/debug/orlop-conformance" "$dir/"
+    exit 0
+fi
 [ $# -gt 0 ] || exit 0
 arguments=()
 for test in "$@"; do arguments+=(--test "$test"); done

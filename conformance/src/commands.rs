@@ -1,12 +1,12 @@
-//! The commands `run` and `attack`, and the process of one case.
+//! The commands `run`, `attack` and `soak`, and the process of one case.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use orlop_conformance::cases;
 use orlop_conformance::suite::report::{Report, Row, Runtime, Verdict, html, junit, line, text};
 use orlop_conformance::suite::{Kind, child, host, payload, runner};
+use orlop_conformance::{cases, soak};
 
 fn path(name: &'static str) -> Arg {
     Arg::new(name).long(name).value_parser(value_parser!(PathBuf))
@@ -57,7 +57,17 @@ pub(crate) fn all() -> Vec<Command> {
         .arg(path("dir").required(true))
         .arg(path("payload"))
         .arg(Arg::new("seconds").long("seconds").value_parser(value_parser!(u64)));
+    let number = |name: &'static str, default: &'static str| {
+        Arg::new(name).long(name).value_parser(value_parser!(u32)).default_value(default)
+    };
+    let soak = Command::new("soak")
+        .about("Counts what is left of many containers (root, cgroup v2)")
+        .arg(path("runtime").required(true))
+        .arg(number("cycles", "10000").help("containers that are created, started and deleted"))
+        .arg(number("execs", "1000").help("processes that are executed in a container"))
+        .arg(number("jobs", "1").help("how many commands run at a time"));
     vec![
+        soak,
         command("run", "Says what of the runtime-spec a runtime keeps (root, cgroup v2)"),
         command("attack", "Says which known attacks a runtime withstands (root, cgroup v2)"),
         case,
@@ -68,6 +78,7 @@ pub(crate) fn run(name: &str, args: &ArgMatches) -> Result<i32, String> {
     match name {
         "run" => suite(Kind::Conformance, args),
         "attack" => suite(Kind::Attack, args),
+        "soak" => endure(args),
         "case" => one(args).map(|()| 0),
         _ => Ok(2),
     }
@@ -87,7 +98,8 @@ fn one(args: &ArgMatches) -> Result<(), String> {
     Ok(())
 }
 
-fn runtimes(args: &ArgMatches) -> Result<Vec<Runtime>, String> {
+/// The runtimes that a command line names, the judged one first.
+pub(crate) fn runtimes(args: &ArgMatches) -> Result<Vec<Runtime>, String> {
     let first = args.get_one::<PathBuf>("runtime").ok_or("--runtime is missing")?;
     let mut all = vec![runner::runtime(None, first)?];
     for text in args.get_many::<String>("compare").into_iter().flatten() {
@@ -132,6 +144,18 @@ fn suite(kind: Kind, args: &ArgMatches) -> Result<i32, String> {
     }
     print(&report, args)?;
     Ok(i32::from(report.counts(0, None).fail > 0))
+}
+
+fn endure(args: &ArgMatches) -> Result<i32, String> {
+    let number = |name: &str| args.get_one::<u32>(name).copied().unwrap_or(1);
+    let runtime = args.get_one::<PathBuf>("runtime").ok_or("--runtime is missing")?;
+    let clean = soak::soak(&soak::Options {
+        runtime: runner::runtime(None, runtime)?.path,
+        cycles: number("cycles"),
+        execs: number("execs"),
+        jobs: number("jobs"),
+    })?;
+    Ok(i32::from(!clean))
 }
 
 fn processors() -> usize {

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{IoSliceMut, Read};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,28 +45,86 @@ impl ConsoleSocket {
     #[must_use]
     pub fn accept(&self) -> Console {
         let (stream, _) = self.listener.accept().expect("a connection");
-        let mut buffer = [0_u8; 4096];
-        let mut space = nix::cmsg_space!([RawFd; 4]);
-        let (bytes, fds) = {
-            let mut parts = [IoSliceMut::new(&mut buffer)];
-            let message = recvmsg::<()>(
-                stream.as_raw_fd(),
-                &mut parts,
-                Some(&mut space),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            )
-            .expect("a message");
-            let mut fds = Vec::new();
-            for part in message.cmsgs().expect("control messages") {
-                if let ControlMessageOwned::ScmRights(list) = part {
-                    fds.extend(list);
+        receive(&stream).expect("exactly one descriptor is sent")
+    }
+}
+
+/// The one message; `None` where the sender has ended before it sent one.
+fn receive(stream: &UnixStream) -> Option<Console> {
+    let mut buffer = [0_u8; 4096];
+    let mut space = nix::cmsg_space!([RawFd; 4]);
+    let (bytes, fds) = {
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message =
+            recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
+        let mut fds = Vec::new();
+        for part in message.cmsgs().expect("control messages") {
+            if let ControlMessageOwned::ScmRights(list) = part {
+                fds.extend(list);
+            }
+        }
+        (message.bytes, fds)
+    };
+    if bytes == 0 {
+        return None;
+    }
+    assert_eq!(fds.len(), 1, "exactly one descriptor is sent");
+    assert!(bytes < 4096, "the payload is below 4096 bytes");
+    Some(Console { payload: buffer[..bytes].to_vec(), master: sys::own(fds[0]) })
+}
+
+/// All terminals that come through a console socket, and what is said on them.
+#[derive(Debug)]
+pub struct Terminals {
+    socket: ConsoleSocket,
+    masters: Vec<File>,
+    text: Vec<u8>,
+}
+
+impl From<ConsoleSocket> for Terminals {
+    fn from(socket: ConsoleSocket) -> Self {
+        socket.listener.set_nonblocking(true).expect("a socket");
+        Self { socket, masters: Vec::new(), text: Vec::new() }
+    }
+}
+
+impl Terminals {
+    /// Where the socket listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.socket.path
+    }
+
+    /// Hangs all of them up, and those too that were sent meanwhile.
+    pub fn forget(&mut self) {
+        let _said = self.text();
+        self.masters.clear();
+        self.text.clear();
+    }
+
+    /// What was said so far, with plain ends of lines.
+    ///
+    /// # Panics
+    /// Where what comes is no terminal.
+    pub fn text(&mut self) -> String {
+        while let Ok((stream, _)) = self.socket.listener.accept() {
+            stream.set_nonblocking(false).expect("a socket");
+            self.masters.extend(receive(&stream).map(|console| console.master));
+        }
+        for master in &mut self.masters {
+            loop {
+                let mut polled = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
+                let ready = poll(&mut polled, PollTimeout::ZERO).expect("poll");
+                let mut buffer = [0_u8; 4096];
+                // EIO is the end of a terminal, for as long as nobody opens it.
+                match if ready == 0 { Ok(0) } else { master.read(&mut buffer) } {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => self.text.extend_from_slice(&buffer[..count]),
                 }
             }
-            (message.bytes, fds)
-        };
-        assert_eq!(fds.len(), 1, "exactly one descriptor is sent");
-        assert!(bytes > 0 && bytes < 4096, "the payload is not empty and below 4096 bytes");
-        Console { payload: buffer[..bytes].to_vec(), master: sys::own(fds[0]) }
+        }
+        String::from_utf8_lossy(&self.text).replace('\r', "")
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::run::{Done, Run};
+use crate::run::{Done, Run, in_path};
 use crate::tmp::TempDir;
 use crate::{Bundle, rootfs};
 
@@ -58,8 +58,7 @@ pub fn runtime_path() -> Option<PathBuf> {
         if path.components().count() > 1 {
             return path.canonicalize().ok();
         }
-        let dirs = std::env::var_os("PATH")?;
-        return std::env::split_paths(&dirs).map(|dir| dir.join(&path)).find(|p| p.exists());
+        return in_path(path);
     }
     // target/<profile>/deps/<test> is this program: the binaries of the workspace are two levels up.
     let target = std::env::current_exe().ok()?.parent()?.parent()?.parent()?.to_owned();

@@ -100,6 +100,13 @@ pub struct Run {
     limit: Duration,
 }
 
+/// The program that `PATH` leads to.
+#[must_use]
+pub fn in_path(program: impl AsRef<Path>) -> Option<PathBuf> {
+    let dirs = std::env::var_os("PATH")?;
+    std::env::split_paths(&dirs).map(|dir| dir.join(&program)).find(|path| path.exists())
+}
+
 impl Run {
     /// A command whose output files are made in `dir`. Its standard input is empty.
     #[must_use]
@@ -136,6 +143,24 @@ impl Run {
     #[must_use]
     pub fn cwd(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);
+        self
+    }
+
+    /// Runs it as a user and group of this number, without other groups.
+    #[must_use]
+    pub fn user(mut self, id: u32) -> Self {
+        self.command.uid(id).gid(id);
+        self
+    }
+
+    /// Makes a system call fail in it and in all that it starts, by a seccomp filter.
+    ///
+    /// # Panics
+    /// Where there is no call of that name.
+    #[must_use]
+    pub fn refusing(mut self, call: &str, errno: i32) -> Self {
+        let number = call.parse::<syscalls::Sysno>().expect("a system call").id();
+        sys::refuse(&mut self.command, number, errno);
         self
     }
 
@@ -259,5 +284,37 @@ pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     while !ready() {
         assert!(Instant::now() < end, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+mod sys {
+    #![allow(unsafe_code)]
+
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    /// Makes a system call fail in a command.
+    pub(super) fn refuse(command: &mut Command, number: i32, errno: i32) {
+        let (number, errno) = (number.cast_unsigned(), errno.cast_unsigned());
+        let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+        // Loads the number (at the start of struct seccomp_data), compares it, and returns.
+        let mut program = [
+            statement(0x20, 0),
+            libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: number },
+            statement(0x06, libc::SECCOMP_RET_ERRNO | errno),
+            statement(0x06, libc::SECCOMP_RET_ALLOW),
+        ];
+        let set = move || {
+            let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
+            // SAFETY: the filter points to four statements that live until the call has copied them, and it is a whole
+            // program: its one jump leads to a return.
+            let done = unsafe {
+                libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter)
+            };
+            if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        };
+        // SAFETY: the closure runs between fork and execve of a process with other threads, where a lock could be held
+        // forever and memory must not be allocated; it is one system call on memory of its own.
+        unsafe { command.pre_exec(set) };
     }
 }

@@ -263,7 +263,7 @@ fn values_that_have_no_meaning() {
             "mounts[0].options",
             "filesystem-specific",
         ),
-        field("/linux/namespaces", json!([{"type": "pid"}]), "linux.namespaces", "mount namespace"),
+        field("/linux/namespaces", json!([{"type": "pid"}]), "mounts", "takes a mount namespace"),
         field("/linux/namespaces/-", json!({"type": "pid"}), "linux.namespaces[6].type", "second"),
         field("/linux/namespaces/0/type", json!("moon"), "linux.namespaces[0].type", "unknown"),
         field("/linux/namespaces/1/path", json!("net"), "linux.namespaces[1].path", "not absolute"),

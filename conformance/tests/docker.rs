@@ -374,6 +374,33 @@ fn ten_at_once_keep_their_output_and_exit_codes_apart() {
 }
 
 #[test]
+fn fifty_run_at_the_same_time() {
+    let Some(d) = Docker::begin() else { return };
+    let names = (0..50).map(|i| format!("{}-{i}", d.name)).collect::<Vec<_>>();
+    let all = |command: &[&str]| {
+        d.call(&[command, &names.iter().map(String::as_str).collect::<Vec<_>>()].concat())
+    };
+    let run = |name: &str| {
+        let args = ["run", "-d", "--name", name, "--net", "none", "busybox", "sleep", "1000"];
+        let _ = d.call(&args).ok();
+    };
+    std::thread::scope(|scope| {
+        for name in &names {
+            let _ = scope.spawn(|| run(name));
+        }
+    });
+    let states = all(&["inspect", "-f", "{{.State.Status}} {{.State.Pid}}"]).ok();
+    let pids = states.lines().into_iter().map(|line| line.strip_prefix("running ").unwrap());
+    let cgroups = pids.map(|pid| proc::cgroup(pid.parse().unwrap()).unwrap());
+    assert_eq!(cgroups.collect::<std::collections::BTreeSet<_>>().len(), 50);
+    let _ = all(&["kill"]).ok();
+    let _ = all(&["wait"]).ok();
+    let codes = all(&["inspect", "-f", "{{.State.ExitCode}}"]).ok();
+    assert_eq!(codes.stdout, "137\n".repeat(50));
+    let _ = all(&["rm", "-f"]).ok();
+}
+
+#[test]
 fn devices_are_given_and_refused() {
     let Some(d) = Docker::begin() else { return };
     let done = d.sh(&["--device", "/dev/zero:/dev/mine"], "head -c 3 /dev/mine | wc -c").ok();

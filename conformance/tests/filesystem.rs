@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use orlop_conformance::proc::{Mount, mount_at, mounts};
 use orlop_conformance::{Bundle, Peer, Test};
@@ -263,6 +264,37 @@ fn options_that_only_the_older_interface_knows_are_taken() {
         assert_eq!(&done.lines()[..2], ["a", "b"], "{done}");
         assert!(done.lines()[2].contains("nosuid"), "{done}");
     }
+}
+
+#[test]
+fn options_of_a_filesystem_may_stand_in_one_string() {
+    let Some(t) = Test::begin() else { return };
+    if !std::fs::read_to_string("/proc/filesystems").unwrap().contains("overlay") {
+        eprintln!("SKIPPED: no overlay");
+        return;
+    }
+    // A comma in a name is written with a backslash.
+    let at = |name: &str| t.dir().join(name).to_str().unwrap().to_owned();
+    for name in ["low", "a,b", "upper", "work"] {
+        std::fs::create_dir(at(name)).unwrap();
+        std::fs::write(Path::new(&at(name)).join(&name[..1]), "").unwrap();
+    }
+    std::fs::remove_file(at("work/w")).unwrap();
+    let (lower, comma, upper) = (at("low"), at(r"a\,b"), at("upper"));
+    let layers = format!("lowerdir={lower}:{comma},upperdir={upper},workdir={}", at("work"));
+    let bundle = t
+        .bundle()
+        .mount("/mnt", "overlay", "overlay", &["nosuid", &layers])
+        .mount("/small", "tmpfs", "tmpfs", &["nodev", "size=64k,mode=1710,nr_inodes=5"])
+        .sh("ls /mnt; echo new >/mnt/new; stat -c %a /small; df -k /small | tail -n 1; \
+             for i in 1 2 3 4 5 6; do echo >/small/$i; done");
+    let done = bundle.run();
+    assert_eq!(done.lines()[..4], ["a", "l", "u", "1710"], "{done}");
+    assert!(done.lines()[4].contains(" 64 "), "{done}");
+    assert!(done.stderr.contains("No space left"), "{done}");
+    assert_eq!(std::fs::read_to_string(at("upper/new")).unwrap(), "new\n");
+    let bundle = t.bundle().mount("/mnt", "tmpfs", "tmpfs", &["size=1k,nosuch=1"]);
+    let _ = bundle.run().fails("nosuch");
 }
 
 #[test]

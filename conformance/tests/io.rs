@@ -45,6 +45,24 @@ fn attached_run_carries_much_output_unharmed() {
 }
 
 #[test]
+fn output_that_cannot_be_passed_on_is_a_failure() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Runc], "loses it silently") {
+        return;
+    }
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let c = t.bundle().args(&["/bin/sleep", "1000"]).run_detached();
+    let bundle = t.bundle().sh("echo lost");
+    let exec = t.command(["exec", &c.bundle.id, "/bin/echo", "lost"]);
+    for run in [bundle.command("run", &[]), exec] {
+        let done = run.stdout(full()).done();
+        assert_ne!(done.code(), 0, "{done}");
+        assert!(done.stderr.to_lowercase().contains("no space left on device"), "{done}");
+    }
+    bundle.assert_nothing_left();
+}
+
+#[test]
 fn attached_run_ends_with_the_payload_even_while_input_is_open() {
     let Some(t) = Test::begin() else { return };
     let (read, write) = std::io::pipe().unwrap();

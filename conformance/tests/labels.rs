@@ -2,7 +2,9 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::ffi::CString;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -251,4 +253,151 @@ fn hooks_of_the_host_run_without_the_profile() {
         .run()
         .ok();
     assert_eq!(std::fs::read_to_string(out).unwrap(), "unconfined\n");
+}
+
+/// Of the policy in conformance/selinux.cil.
+const LABEL: &str = "system_u:system_r:container_t:s0:c1,c2";
+const FILES: &str = "system_u:object_r:container_file_t:s0:c1,c2";
+const CURRENT: &str = "cat /proc/self/attr/current; echo";
+
+fn no_selinux(t: &Test) -> bool {
+    t.lacks("SELinux", !selinux())
+}
+
+/// The label of a file.
+fn label_of(path: &Path) -> String {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let label = sys::attribute(&path, c"security.selinux").expect("a label");
+    String::from_utf8(label).unwrap().trim_end_matches('\0').to_owned()
+}
+
+mod sys {
+    #![allow(unsafe_code)]
+
+    use std::ffi::CStr;
+
+    pub(super) fn attribute(path: &CStr, name: &CStr) -> std::io::Result<Vec<u8>> {
+        let mut value = vec![0_u8; 256];
+        // SAFETY: both strings end with a NUL byte, and the buffer is as long as is said.
+        let length = unsafe {
+            libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+        };
+        value.truncate(usize::try_from(length).map_err(|_| std::io::Error::last_os_error())?);
+        Ok(value)
+    }
+}
+
+/// The label that a program says that it is under.
+fn said(text: &str) -> &str {
+    text.trim_end_matches(['\0', '\n'])
+}
+
+#[test]
+fn programs_are_under_their_label() {
+    let Some(t) = Test::begin() else { return };
+    if no_selinux(&t) {
+        return;
+    }
+    let host = std::fs::read_to_string("/proc/thread-self/attr/current").unwrap();
+    for (nnp, uid) in [(true, 0), (false, 0), (true, 1000), (false, 1000)] {
+        let done = t
+            .bundle()
+            .set("/process/selinuxLabel", json!(LABEL))
+            .set("/process/noNewPrivileges", json!(nnp))
+            .set("/process/user", json!({"uid": uid, "gid": 0}))
+            .push("/linux/readonlyPaths", json!("/proc"))
+            .sh(CURRENT)
+            .run();
+        assert_eq!(said(&done.ok().stdout), LABEL, "{nnp} {uid}");
+    }
+    let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+    let done = t
+        .bundle()
+        .set("/process/selinuxLabel", json!(LABEL))
+        .push("/linux/namespaces", json!({"type": "user"}))
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map)
+        .sh(CURRENT)
+        .run();
+    assert_eq!(said(&done.ok().stdout), LABEL, "in a user namespace");
+    for label in [json!(null), json!("")] {
+        let done = t.bundle().set("/process/selinuxLabel", label).sh(CURRENT).run().ok();
+        assert_eq!(said(&done.stdout), said(&host), "without a label it is the host's");
+    }
+}
+
+#[test]
+fn processes_of_exec_are_under_the_containers_label_or_another() {
+    let Some(t) = Test::begin() else { return };
+    if no_selinux(&t) {
+        return;
+    }
+    let bundle = t.bundle().set("/process/selinuxLabel", json!(LABEL));
+    let c = bundle.args(&["/bin/sleep", "100"]).run_detached();
+    let show = ["/bin/sh", "-c", CURRENT];
+    assert_eq!(said(&c.call("exec", &[], &show).ok().stdout), LABEL);
+    let other = "system_u:system_r:other_t:s0";
+    let flags = ["--process-label", other];
+    assert_eq!(said(&c.call("exec", &flags, &show).ok().stdout), other);
+    let none = "system_u:system_r:none_t:s0";
+    let done = c.call("exec", &["--process-label", none], &["/bin/true"]).exits(255);
+    if t.peer() == Peer::Orlop {
+        assert!(done.stderr.contains("process.selinuxLabel: "), "{done}");
+        assert!(done.stderr.contains("invalid argument"), "{done}");
+    }
+}
+
+#[test]
+fn filesystems_have_the_mount_label_and_the_policy_holds_for_them() {
+    let Some(t) = Test::begin() else { return };
+    if no_selinux(&t) {
+        return;
+    }
+    let own = "system_u:object_r:readonly_file_t:s0";
+    let script =
+        "echo x >/labelled/file && echo written; echo x >/own/file || echo refused; sleep 100";
+    let c = t
+        .bundle()
+        .set("/process/selinuxLabel", json!(LABEL))
+        .set("/linux/mountLabel", json!(FILES))
+        .mount("/labelled", "tmpfs", "tmpfs", &["mode=755"])
+        .mount("/own", "tmpfs", "tmpfs", &[&format!("context={own}")])
+        .mount("/mqueue", "mqueue", "mqueue", &["nosuid"])
+        .sh(script)
+        .run_detached();
+    c.wait_for_output("refused");
+    assert!(c.written().starts_with("written\n"), "{}", c.written());
+    let root = Path::new("/proc").join(c.pid.to_string()).join("root");
+    for path in ["labelled", "labelled/file", "dev", "dev/null", "dev/shm", "mqueue"] {
+        assert_eq!(label_of(&root.join(path)), FILES, "{path}");
+    }
+    assert_eq!(label_of(&root.join("own/file")), own);
+    for path in ["proc", "sys"] {
+        assert_ne!(label_of(&root.join(path)), FILES, "{path}");
+    }
+}
+
+#[test]
+fn label_that_the_policy_refuses_is_an_error_in_its_fields_name() {
+    let Some(t) = Test::begin() else { return };
+    if no_selinux(&t) {
+        return;
+    }
+    // One that it does not know, and one that the host may not change to.
+    for (label, text) in [
+        ("system_u:system_r:none_t:s0", "invalid argument"),
+        ("nonsense", "invalid argument"),
+        ("system_u:system_r:forbidden_t:s0", "permission denied"),
+    ] {
+        let bundle = t.bundle().set("/process/selinuxLabel", json!(label));
+        let done = bundle.run().fails(text);
+        let named = t.peer() != Peer::Orlop || done.stderr.contains("process.selinuxLabel: ");
+        // Of the second the kernel says so when the program is executed.
+        assert!(named || label.contains("forbidden_t"), "{done}");
+        bundle.assert_nothing_left();
+    }
+    let bundle = t.bundle().set("/linux/mountLabel", json!("system_u:object_r:none_t:s0"));
+    let done = bundle.run().fails("invalid argument");
+    assert!(t.peer() != Peer::Orlop || done.stderr.contains("linux.mountLabel: "), "{done}");
+    bundle.assert_nothing_left();
 }

@@ -2,11 +2,13 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
-use orlop_conformance::{Peer, Test, proc, run::wait_for, tmp};
+use nix::unistd::Pid;
+use orlop_conformance::run::{lossy, wait_for};
+use orlop_conformance::{Peer, Run, Test, proc, tmp};
 use serde_json::json;
 
 #[test]
@@ -37,12 +39,9 @@ fn run_returns_128_plus_the_signal_that_ended_the_payload() {
 #[test]
 fn run_returns_137_when_the_container_is_killed() {
     let Some(t) = Test::begin() else { return };
-    let bundle = t.bundle().args(&["/bin/sleep", "100"]);
+    let bundle = t.bundle().sh("echo ready; exec sleep 100");
     let running = bundle.command("run", &[]).spawn();
-    wait_for("running", || {
-        let state = t.call(&["state", &bundle.id]);
-        state.status.success() && state.json()["status"] == "running"
-    });
+    wait_for("the program", || running.stdout_so_far().contains("ready"));
     let _ = t.call(&["kill", &bundle.id, "KILL"]).ok();
     let _ = running.done().exits(137);
     bundle.assert_nothing_left();
@@ -502,4 +501,35 @@ fn start_of_a_program_that_the_kernel_refuses_is_reported() {
     let c = bundle.args(&["/bin/garbage"]).create();
     let done = c.start().exits(1);
     assert!(done.stderr.contains("exec format error"), "{done}");
+}
+
+/// A pid namespace's init is gone only when all of it have been waited for. Before that it has closed its descriptors,
+/// by which a created container is known.
+#[test]
+fn created_container_that_was_killed_and_is_not_gone_yet_does_not_run() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Runc, Peer::Crun], "says created until its init is a zombie") {
+        return;
+    }
+    let c = t.bundle().create();
+    let namespace = format!("--pid=/proc/{}/ns/pid", c.pid);
+    let guest = Run::new("nsenter", t.dir()).args([&namespace, "/bin/busybox", "sleep", "1000"]);
+    let guest = guest.spawn();
+    let children = format!("/proc/{0}/task/{0}/children", guest.pid());
+    wait_for("a guest in the pid namespace", || !lossy(Path::new(&children)).is_empty());
+    let parent = Pid::from_raw(guest.pid());
+    kill(parent, Signal::SIGSTOP).unwrap();
+    let stat = format!("/proc/{parent}/stat");
+    wait_for("a parent that does not reap it", || lossy(Path::new(&stat)).contains(") T "));
+    kill(Pid::from_raw(c.pid), Signal::SIGKILL).unwrap();
+    let mut status = c.status();
+    wait_for("the end of created", || {
+        status = c.status();
+        status != "created"
+    });
+    assert_eq!(status, "stopped");
+    let stat = lossy(Path::new(&format!("/proc/{}/stat", c.pid)));
+    assert!(!stat.contains(") Z "), "it has ended: {stat}");
+    kill(parent, Signal::SIGCONT).unwrap();
+    let _ended = guest.done();
 }

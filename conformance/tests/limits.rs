@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use orlop_conformance::suite::payload;
 use orlop_conformance::{Bundle, Peer, Test};
 use serde_json::{Value, json};
 
@@ -113,18 +114,30 @@ fn devices_stay_denied_beside_other_limits() {
     assert!(done.stderr.contains("Operation not permitted"), "{done}");
 }
 
-/// A quarter is for the init, but with a static busybox only sometimes: the kernel counts some 185 KiB of its own.
+/// The network namespace, most of what the kernel counts, is made by the creator then.
 #[test]
-fn less_than_half_a_mebibyte_is_enough_to_start() {
+fn quarter_of_a_mebibyte_is_enough_to_start() {
     let Some(t) = Test::begin() else { return };
     if !has(&["memory"]) || t.differs(&[Peer::Runc, Peer::Crun], "take more") {
         return;
     }
-    let tight = || limited(&t, "memory", json!({"limit": 393_216})).args(&["/bin/true"]);
-    let _ = tight().run().ok();
-    let c = tight().create();
-    assert_eq!(std::fs::read_to_string(c.bundle.cgroup().join("memory.max")).unwrap(), "393216\n");
-    let _ = c.start().ok();
+    for program in ["/bin/true", "/payload"] {
+        let tight = || {
+            let bundle = limited(&t, "memory", json!({"limit": 262_144})).args(&[program]);
+            payload::install(&bundle.rootfs().join("payload"));
+            bundle
+        };
+        for _ in 0..3 {
+            let _ = tight().run().ok();
+        }
+        let c = tight().create();
+        let limit = std::fs::read_to_string(c.bundle.cgroup().join("memory.max")).unwrap();
+        assert_eq!(limit, "262144\n");
+        let _ = c.start().ok();
+    }
+    // Together with one process at most.
+    let alone = limited(&t, "memory", json!({"limit": 262_144, "swap": 262_144}));
+    let _ = alone.set("/linux/resources/pids", json!({"limit": 1})).args(&["/bin/true"]).run().ok();
 }
 
 #[test]
@@ -174,7 +187,6 @@ fn further_process_that_has_too_little_memory_may_have_been_killed_for_it() {
     assert_eq!(c.status(), "running");
 }
 
-/// No machine at hand has such a device: the kernel's refusal shows that it was asked.
 #[test]
 fn rdma_devices_that_are_not_there_are_named() {
     let Some(t) = Test::begin() else { return };
@@ -183,4 +195,40 @@ fn rdma_devices_that_are_not_there_are_named() {
     }
     let done = limited(&t, "rdma", json!({"none0": {"hcaHandles": 3}})).run();
     let _ = done.fails("linux.resources.rdma");
+}
+
+/// Of software, as `VM_WITH=rdma conformance/vm.sh limits` makes one.
+fn rdma_device() -> Option<String> {
+    let mut devices = std::fs::read_dir("/sys/class/infiniband").ok()?.flatten();
+    devices.next()?.file_name().into_string().ok()
+}
+
+#[test]
+fn rdma_limits_are_in_the_file_and_stay_there() {
+    let Some(t) = Test::begin() else { return };
+    if !has(&["rdma"]) {
+        return;
+    }
+    let device = rdma_device();
+    if t.lacks("rdma", device.is_none()) {
+        return;
+    }
+    let device = device.unwrap();
+    let limit = |value: Value| json!({device.as_str(): value});
+    let both = limit(json!({"hcaHandles": 3, "hcaObjects": 10000}));
+    let c = limited(&t, "rdma", both).args(&["/bin/sleep", "100"]).create();
+    let cgroup = c.bundle.cgroup();
+    let max = || std::fs::read_to_string(cgroup.join("rdma.max")).unwrap().trim().to_owned();
+    assert_eq!(max(), format!("{device} hca_handle=3 hca_object=10000"));
+    let _ = c.start().ok();
+    let _ = c.call("update", &["--pids-limit", "50"], &[]).ok();
+    assert_eq!(max(), format!("{device} hca_handle=3 hca_object=10000"), "update of another");
+    // It takes no such limits, and leaves those that there are.
+    let resources = t.dir().join("resources.json");
+    let new = json!({"rdma": limit(json!({"hcaObjects": 7})), "pids": {"limit": 60}});
+    std::fs::write(&resources, new.to_string()).unwrap();
+    let _ = c.call("update", &["--resources", resources.to_str().unwrap()], &[]).ok();
+    assert_eq!(max(), format!("{device} hca_handle=3 hca_object=10000"), "update of it");
+    let one = file(limited(&t, "rdma", limit(json!({"hcaHandles": 0}))), "rdma.max");
+    assert_eq!(one, format!("{device} hca_handle=0 hca_object=max"));
 }

@@ -47,6 +47,39 @@ fn namespaces_that_are_not_listed_are_the_callers() {
     }
 }
 
+/// It has another root then, and that is all: what else a root filesystem is given are mounts.
+#[test]
+fn container_without_a_mount_namespace_changes_no_mount_of_the_host() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Runc, Peer::Crun], "change the host's mounts") {
+        return;
+    }
+    let mountinfo = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mountinfo();
+    let script = "pwd; hostname; echo new >/new; echo out >/dev/null && stat -c %t:%T /dev/null; \
+                  sleep 1000";
+    let mut bundle = t.bundle().without_namespace("mount").sh(script);
+    for field in ["/mounts", "/linux/maskedPaths", "/linux/readonlyPaths"] {
+        bundle = bundle.remove(field);
+    }
+    let bundle = bundle.set("/process/cwd", json!("/tmp")).set("/hostname", json!("chrooted"));
+    let c = bundle.run_detached();
+    c.wait_for_output("1:3");
+    assert_eq!(c.written(), "/tmp\nchrooted\n1:3\n");
+    for (kind, shared) in [("mnt", true), ("pid", false)] {
+        let ours = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        let theirs = proc::namespace(c.pid, kind).unwrap();
+        assert_eq!(theirs == ours.to_string_lossy(), shared, "{kind}");
+    }
+    assert_eq!(std::fs::read_link(format!("/proc/{}/root", c.pid)).unwrap(), c.bundle.rootfs());
+    let done = c.call("exec", &[], &["/bin/sh", "-c", "pwd; cat /new; ls /"]).ok();
+    assert_eq!(done.lines()[..2], ["/tmp", "new"], "{done}");
+    assert!(done.lines().contains(&"bin") && !done.lines().contains(&"boot"), "{done}");
+    assert_eq!(mountinfo(), before);
+    let _ = c.call("delete", &["--force"], &[]).ok();
+    assert_eq!(mountinfo(), before);
+}
+
 #[test]
 fn namespaces_with_a_path_are_joined() {
     let Some(t) = Test::begin() else { return };

@@ -6,143 +6,11 @@ use std::os::unix::fs::lchown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use orlop_conformance::run::{Done, wait_for};
-use orlop_conformance::{Peer, Run, Test, proc, rootfs, tmp};
-use serde_json::{Value, json};
-
-/// Who calls.
-const USER: u32 = 1000;
-/// Where its subordinate ids begin, and how many there are.
-const SUB: (u32, u32) = (200_000, 1000);
-
-/// The caller's bundle and state, and what its commands are run by.
-struct Rootless<'t> {
-    t: &'t Test,
-    dir: PathBuf,
-    program: PathBuf,
-    id: String,
-    config: Value,
-    /// A command that the caller's follows, run by root.
-    before: Vec<String>,
-    /// The same, run by the caller.
-    within: Vec<String>,
-}
-
-fn own(path: &Path, uid: u32) {
-    lchown(path, Some(uid), Some(uid)).unwrap();
-    if path.symlink_metadata().unwrap().is_dir() {
-        for entry in std::fs::read_dir(path).unwrap() {
-            own(&entry.unwrap().path(), uid);
-        }
-    }
-}
-
-impl<'t> Rootless<'t> {
-    /// With what `spec --rootless` writes, but without a terminal.
-    fn new(t: &'t Test) -> Self {
-        rootfs::mode(t.dir(), 0o755);
-        let dir = t.dir().join(tmp::unique("home"));
-        std::fs::create_dir(&dir).unwrap();
-        rootfs::make(&dir.join("rootfs"));
-        std::fs::create_dir(dir.join("run")).unwrap();
-        let program = dir.join(t.runtime().file_name().unwrap());
-        std::fs::copy(t.runtime(), &program).unwrap();
-        own(&dir, USER);
-        let mut new = Self {
-            t,
-            dir,
-            program,
-            id: tmp::unique("r"),
-            config: Value::Null,
-            before: Vec::new(),
-            within: Vec::new(),
-        };
-        let _ = new.call(&["spec", "--rootless", "--bundle", new.dir.to_str().unwrap()]).ok();
-        let text = std::fs::read_to_string(new.dir.join("config.json")).unwrap();
-        new.config = serde_json::from_str(&text).unwrap();
-        new.config["process"]["terminal"] = json!(false);
-        new.config["root"]["readonly"] = json!(false);
-        new
-    }
-
-    fn sh(mut self, script: &str) -> Self {
-        self.config["process"]["args"] = json!(["/bin/sh", "-c", script]);
-        self
-    }
-
-    fn set(mut self, pointer: &str, value: Value) -> Self {
-        let (parent, name) = pointer.rsplit_once('/').unwrap();
-        self.config.pointer_mut(parent).unwrap()[name] = value;
-        self
-    }
-
-    /// The maps of `/etc/subuid` and `/etc/subgid`, beside the caller itself.
-    fn with_ranges(mut self) -> Self {
-        let map = json!([
-            {"containerID": 0, "hostID": USER, "size": 1},
-            {"containerID": 1, "hostID": SUB.0, "size": SUB.1}
-        ]);
-        self = self.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
-        let (ids, passwd) = (self.t.dir().join("ids"), self.t.dir().join("passwd"));
-        std::fs::write(&ids, format!("caller:{}:{}\n", SUB.0, SUB.1)).unwrap();
-        std::fs::write(&passwd, format!("caller:x:{USER}:{USER}::/:/bin/sh\n")).unwrap();
-        let script = format!(
-            "touch /etc/subuid /etc/subgid; mount --bind {0} /etc/subuid && \
-             mount --bind {0} /etc/subgid && mount --bind {1} /etc/passwd && exec \"$@\"",
-            ids.display(),
-            passwd.display()
-        );
-        let before = ["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"];
-        self.before = before.map(str::to_owned).to_vec();
-        self
-    }
-
-    fn run_of(&self, args: &[&str]) -> Run {
-        let id = USER.to_string();
-        let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"];
-        let program = self.program.to_str().unwrap();
-        let (before, within) = (self.before.iter(), self.within.iter());
-        let all = before.map(String::as_str).chain(user).chain(within.map(String::as_str));
-        let all = all.chain([program]);
-        let all: Vec<&str> = all.chain(args.iter().copied()).collect();
-        let run = Run::new(all[0], self.t.dir()).args(&all[1..]);
-        run.env("XDG_RUNTIME_DIR", self.dir.join("run")).cwd(&self.dir)
-    }
-
-    #[track_caller]
-    fn call(&self, args: &[&str]) -> Done {
-        self.run_of(args).done()
-    }
-
-    fn write(&self) {
-        std::fs::write(self.dir.join("config.json"), self.config.to_string()).unwrap();
-    }
-
-    #[track_caller]
-    fn run(&self) -> Done {
-        self.write();
-        self.call(&["run", &self.id])
-    }
-
-    /// `run --detach`; the pid.
-    #[track_caller]
-    fn start(&self) -> i32 {
-        self.write();
-        let _ = self.call(&["run", "--detach", "--pid-file", "pid", &self.id]).ok();
-        std::fs::read_to_string(self.dir.join("pid")).unwrap().parse().unwrap()
-    }
-
-    #[track_caller]
-    fn exec(&self, script: &str) -> Done {
-        self.call(&["exec", &self.id, "/bin/sh", "-c", script])
-    }
-}
-
-impl Drop for Rootless<'_> {
-    fn drop(&mut self) {
-        let _: Done = self.call(&["delete", "--force", &self.id]);
-    }
-}
+use orlop_conformance::agent::{Agent, Answer};
+use orlop_conformance::rootless::{Rootless, USER};
+use orlop_conformance::run::wait_for;
+use orlop_conformance::{Peer, Test, proc, rootfs, tmp};
+use serde_json::json;
 
 fn begin() -> Option<Test> {
     let t = Test::begin()?;
@@ -202,9 +70,7 @@ fn created_container_is_started_and_entered() {
 #[test]
 fn ranges_are_mapped_by_the_programs_for_it() {
     let Some(t) = begin() else { return };
-    if !Path::new("/usr/bin/newuidmap").exists() {
-        assert!(std::env::var_os("ORLOP_NO_SKIP").is_none(), "cannot run: no newuidmap");
-        eprintln!("SKIPPED: no newuidmap");
+    if t.lacks("newuidmap", !Path::new("/usr/bin/newuidmap").exists()) {
         return;
     }
     let c = Rootless::new(&t).with_ranges().set("/process/user", json!({"uid": 7, "gid": 8}));
@@ -274,32 +140,67 @@ fn without_rights_over_cgroups_none_may_be_asked_for() {
     assert!(!c.dir.join("run/orlop").join(&c.id).exists(), "nothing is left");
 }
 
+/// A cgroup that is the caller's, with one in it to call from.
+struct Delegated {
+    name: String,
+    path: PathBuf,
+}
+
+impl Delegated {
+    fn new() -> Self {
+        let name = tmp::unique("delegated");
+        let path = Path::new("/sys/fs/cgroup").join(&name);
+        std::fs::create_dir_all(path.join("own")).unwrap();
+        for file in ["", "cgroup.procs", "cgroup.subtree_control", "own", "own/cgroup.procs"] {
+            lchown(path.join(file), Some(USER), Some(USER)).unwrap();
+        }
+        Self { name, path }
+    }
+
+    /// What calls from there.
+    fn within(&self) -> Vec<String> {
+        let script = format!("echo 0 > {}/own/cgroup.procs && exec \"$@\"", self.path.display());
+        ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec()
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        let _: std::io::Result<()> = std::fs::remove_dir(self.path.join("own"));
+        let _: std::io::Result<()> = std::fs::remove_dir(&self.path);
+    }
+}
+
 #[test]
 fn delegated_cgroup_is_used() {
     let Some(t) = begin() else { return };
-    let name = tmp::unique("delegated");
-    let cgroup = Path::new("/sys/fs/cgroup").join(&name);
-    std::fs::create_dir_all(cgroup.join("own")).unwrap();
-    for file in ["", "cgroup.procs", "cgroup.subtree_control", "own", "own/cgroup.procs"] {
-        lchown(cgroup.join(file), Some(USER), Some(USER)).unwrap();
-    }
-    {
-        let mut c = Rootless::new(&t).sh("cat /proc/self/cgroup; sleep 1000");
-        let script = format!("echo 0 > {}/own/cgroup.procs && exec \"$@\"", cgroup.display());
-        c.before = ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
-        let pid = c.start();
-        assert_eq!(proc::cgroup(pid).unwrap(), format!("/{name}/{}", c.id));
-        assert_eq!(c.exec("echo in").ok().stdout, "in\n");
-        let _ = c.call(&["pause", &c.id]).ok();
-        assert_eq!(c.call(&["state", &c.id]).ok().json()["status"], "paused");
-        let _ = c.call(&["resume", &c.id]).ok();
-        let pids = c.call(&["ps", "--format", "json", &c.id]).ok().json();
-        assert!(pids.as_array().unwrap().contains(&json!(pid)), "{pids}");
-        let _ = c.call(&["delete", "--force", &c.id]).ok();
-        assert!(!cgroup.join(&c.id).exists());
-    }
-    std::fs::remove_dir(cgroup.join("own")).unwrap();
-    std::fs::remove_dir(cgroup).unwrap();
+    let delegated = Delegated::new();
+    let mut c = Rootless::new(&t).sh("cat /proc/self/cgroup; sleep 1000");
+    c.before = delegated.within();
+    let pid = c.start();
+    assert_eq!(proc::cgroup(pid).unwrap(), format!("/{}/{}", delegated.name, c.id));
+    assert_eq!(c.exec("echo in").ok().stdout, "in\n");
+    c.assert_managed(pid);
+    let _ = c.call(&["delete", "--force", &c.id]).ok();
+    assert!(!delegated.path.join(&c.id).exists());
+}
+
+/// It would be outside of the container's limits, and nobody would end it with the container.
+#[test]
+fn further_process_that_cannot_get_into_the_containers_cgroup_is_refused() {
+    let Some(t) = begin() else { return };
+    let delegated = Delegated::new();
+    let mut c = Rootless::new(&t).sh("sleep 1000; true");
+    c.before = delegated.within();
+    let pid = c.start();
+    c.before.clear();
+    let done = c.exec("echo not reached").exits(255);
+    assert!(done.stderr.contains("permission denied"), "{done}");
+    assert!(done.stderr.contains("systemd-run --user --scope"), "{done}");
+    c.before = delegated.within();
+    assert_eq!(c.exec("echo in").ok().stdout, "in\n");
+    let _ = c.call(&["delete", "--force", &c.id]).ok();
+    assert!(proc::is_gone(pid));
 }
 
 #[test]
@@ -354,6 +255,50 @@ fn root_of_a_user_namespace_runs_containers_with_and_without_one_of_their_own() 
         let _ = c.call(&["delete", &c.id]).ok();
         drop(c);
     }
+}
+
+#[test]
+fn caller_that_joins_a_user_namespace_makes_the_others_in_there() {
+    let Some(t) = begin() else { return };
+    let holder = Holder::new(USER);
+    let mut c =
+        Rootless::new(&t).sh("for n in user time; do readlink /proc/self/ns/$n; done; id -u");
+    let linux = c.config["linux"].as_object_mut().unwrap();
+    linux.remove("uidMappings");
+    linux.remove("gidMappings");
+    let namespaces = linux["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "user");
+    namespaces.push(json!({"type": "user", "path": format!("/proc/{}/ns/user", holder.0.id())}));
+    namespaces.push(json!({"type": "time"}));
+    let done = c.run().ok();
+    assert_eq!(done.lines()[0], holder.namespace());
+    let own = std::fs::read_link("/proc/self/ns/time").unwrap();
+    assert_ne!(done.lines()[1], own.to_str().unwrap());
+    assert_eq!(done.lines()[2], "0");
+    let c = c.set("/linux/timeOffsets", json!({"boottime": {"secs": 1000}}));
+    let _ = c.run().fails("linux.timeOffsets: ");
+}
+
+#[test]
+fn agent_answers_for_a_users_container_and_further_processes_are_refused() {
+    let Some(t) = begin() else { return };
+    let agent = Agent::listen(&t, Answer::Errno(libc::EXDEV));
+    rootfs::mode(&agent.path, 0o777);
+    let ask = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]);
+    let profile =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": agent.path, "syscalls": ask});
+    let c = Rootless::new(&t).set("/linux/seccomp", profile).sh("mkdir /tmp/x 2>&1; sleep 1000");
+    for nnp in [true, false] {
+        let c = Rootless::new(&t)
+            .set("/linux/seccomp", c.config["linux"]["seccomp"].clone())
+            .set("/process/noNewPrivileges", json!(nnp))
+            .sh("mkdir /tmp/x");
+        let done = c.run().exits(1);
+        assert!(done.stderr.contains("Invalid cross-device link"), "{nnp}: {done}");
+    }
+    let _ = c.start();
+    let done = c.exec("echo not reached").exits(255);
+    assert!(done.stderr.contains("linux.seccomp.listenerPath: "), "{done}");
 }
 
 /// A process in a new user namespace whose root is this user.

@@ -11,7 +11,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use orlop_conformance::harness::skip;
 use orlop_conformance::run::wait_for;
-use orlop_conformance::{Bundle, Done, Peer, Run, Test, proc};
+use orlop_conformance::{Bundle, Done, Peer, Run, Test, proc, rootfs};
 use serde_json::json;
 
 /// A test beside the systemd of all tests.
@@ -430,6 +430,45 @@ fn systemd_ends_the_container_as_any_unit() {
     c.bundle.assert_nothing_left();
 }
 
+/// A service whose program is in a container: systemd takes it for started when that program says that it is ready.
+#[test]
+fn a_service_is_started_when_the_program_says_so() {
+    let Some(t) = begin() else { return };
+    if t.differs(&[Peer::Crun], "passes the socket on") {
+        return;
+    }
+    for detach in [false, true] {
+        let script = "until test -e /go; do sleep 0.01; done; probe notify READY=1; sleep 1000";
+        let bundle = t.bundle().systemd().sh(script);
+        if !rootfs::add_probe(&bundle.rootfs()) {
+            return;
+        }
+        bundle.write();
+        let unit = format!("{}-service.service", bundle.id);
+        let runtime = t.runtime().to_string_lossy().into_owned();
+        let mut run = Command::new("systemd-run");
+        let _ = run.args(["--no-block", "--service-type=notify", "--unit", &unit, &runtime]);
+        let _ = run.arg("--root").arg(t.root()).args(["--systemd-cgroup", "run", "--bundle"]);
+        let _ = run.arg(&bundle.dir).args(detach.then_some("--detach")).arg(&bundle.id);
+        assert!(run.status().unwrap().success());
+        wait_for("the container", || t.call(&["state", &bundle.id]).code() == 0);
+        let status = || t.call(&["state", &bundle.id]).ok().json();
+        wait_for("the program", || status()["status"] == "running");
+        assert_properties(&unit, &[("ActiveState", "activating")]);
+        fs::write(bundle.rootfs().join("go"), "").unwrap();
+        wait_for("the service", || show(&unit)["ActiveState"] == "active");
+        // The command stays for the program where it is attached to it.
+        let main: i64 = show(&unit)["MainPID"].parse().unwrap();
+        let exe = fs::read_link(format!("/proc/{main}/exe")).unwrap();
+        assert_eq!(exe != t.runtime(), detach, "{}", exe.display());
+        assert_eq!(status()["pid"] == main, detach);
+        let _ = systemctl(&["kill", "--kill-whom=main", "--signal=KILL", &unit]);
+        let _ = t.call(&["delete", "--force", &bundle.id]).ok();
+        wait_for("the end", || ["failed", "inactive"].contains(&&*show(&unit)["ActiveState"]));
+        let _ = systemctl(&["reset-failed", &unit]);
+    }
+}
+
 fn has_controller(name: &str) -> bool {
     let list = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
     list.split_whitespace().any(|controller| controller == name)
@@ -501,6 +540,21 @@ fn limits_are_in_the_unit_and_in_the_files() {
     assert_eq!((file("pids.max").as_str(), file("memory.max").as_str()), ("60", "134217728"));
     assert_eq!((file("memory.high"), file("cpuset.cpus")), ("59998208".into(), "0".into()));
     assert!(["50500 100000", "51000 100000"].contains(&file("cpu.max").as_str()));
+}
+
+#[test]
+fn a_limit_that_is_too_small_to_set_up_in_comes_when_that_is_done() {
+    let Some(t) = begin() else { return };
+    if !has_controller("memory") || t.peer() != Peer::Orlop {
+        return;
+    }
+    let c = sleeper(&t).set("/linux/resources", json!({"memory": {"limit": 262_144}})).create();
+    assert_properties(&c.bundle.unit(), &[("MemoryMax", "262144")]);
+    let file = || fs::read_to_string(c.bundle.cgroup().join("memory.max")).unwrap();
+    assert_eq!(file(), "262144\n");
+    let _ = c.call("start", &[], &[]).ok();
+    assert_eq!(c.status(), "running");
+    assert_eq!(file(), "262144\n");
 }
 
 #[test]

@@ -48,6 +48,13 @@ fn hello_speaks_from_inside_and_ends() {
     }
 }
 
+/// A short run of it; the long one is for running by hand (docs/robustness.md).
+#[test]
+fn nothing_stays_in_a_process_that_has_made_many_containers() {
+    let Some(text) = output_of(env!("CARGO_BIN_EXE_soak")) else { return };
+    assert!(text.ends_with("nothing stays\n"), "{text}");
+}
+
 #[test]
 fn threads_each_get_their_own_exit_code() {
     let Some(text) = output_of(env!("CARGO_BIN_EXE_threads")) else { return };

@@ -185,13 +185,16 @@ impl Session<'_> {
     fn follow(mut self, container: &mut impl Followed, signals: &SignalFd) -> Outcome {
         while !self.turn(container, signals)? {}
         let code = container.wait()?;
-        for pump in &mut self.pumps {
-            if pump.is_output() {
-                pump.drain();
-            }
+        let mut lost = None;
+        for pump in self.pumps.iter_mut().filter(|pump| pump.is_output()) {
+            pump.drain();
+            lost = lost.or(pump.failed());
         }
         if let Some((proxy, log)) = self.notify.take() {
             proxy.finish(log);
+        }
+        if let Some(errno) = lost {
+            return Err(Failure::system("cannot pass on what the program has written", errno));
         }
         Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
     }

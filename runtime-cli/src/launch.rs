@@ -253,8 +253,11 @@ pub(crate) fn environment() -> Vec<String> {
 }
 
 pub(crate) fn connect(path: &OsStr) -> Result<UnixStream, Failure> {
-    UnixStream::connect(path)
-        .map_err(|error| Failure::io(format!("dial unix {}: connect", path.display()), &error))
+    let mut connected = UnixStream::connect(path);
+    while connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+        connected = UnixStream::connect(path);
+    }
+    connected.map_err(|error| Failure::io(format!("dial unix {}: connect", path.display()), &error))
 }
 
 /// Sends one message with one descriptor, and waits for nobody to take it.

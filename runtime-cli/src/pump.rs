@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, read, write};
 use rustix::pipe::fcntl_getpipe_size;
+use rustix::termios::isatty;
 
 /// How much is read at once.
 const BUFFER: usize = 16 * 1024;
@@ -40,6 +41,8 @@ pub(crate) struct Pump {
     buffer: Vec<u8>,
     sent: usize,
     chunk: usize,
+    output: bool,
+    failed: Option<Errno>,
 }
 
 impl Pump {
@@ -48,7 +51,9 @@ impl Pump {
         let file = fstat(to.as_fd()).map(|s| FileType::from_raw_mode(s.st_mode));
         // A file takes all of it, what waits for a reader only as much as there is room for.
         let chunk = if file == Ok(FileType::RegularFile) { BUFFER } else { PIPE_CHUNK };
-        Self { from: Some(from), to: Some(to), buffer: Vec::new(), sent: 0, chunk }
+        let output = matches!(to, End::Shared(_));
+        let (from, to) = (Some(from), Some(to));
+        Self { from, to, buffer: Vec::new(), sent: 0, chunk, output, failed: None }
     }
 
     /// What to wait for, if there is more to copy.
@@ -73,7 +78,12 @@ impl Pump {
 
     /// Whether it copies to one of our standard streams.
     pub(crate) fn is_output(&self) -> bool {
-        matches!(self.to, Some(End::Shared(_)))
+        self.output
+    }
+
+    /// What it could not go on for, where that is not that one of the ends was gone.
+    pub(crate) fn failed(&self) -> Option<Errno> {
+        self.failed
     }
 
     /// Copies what is there already and ends: whoever still holds the other end is not waited for.
@@ -82,12 +92,11 @@ impl Pump {
         let mut left = size.unwrap_or(PIPE_SIZE);
         loop {
             while self.is_loaded() {
-                if let Some(mut ready) = self.awaits().map(|ready| [ready])
-                    && !matches!(poll(&mut ready, None), Ok(_) | Err(Errno::INTR))
-                {
-                    return;
+                let polled = self.awaits().map(|ready| poll(&mut [ready], None));
+                match polled {
+                    Some(Err(errno)) if errno != Errno::INTR => return self.end(Some(errno)),
+                    _ => self.send(),
                 }
-                self.send();
             }
             if left == 0 || !self.load() {
                 return;
@@ -105,22 +114,25 @@ impl Pump {
         let Some(from) = &self.from else { return false };
         self.buffer.resize(BUFFER, 0);
         self.sent = 0;
-        let count = match read(from, &mut self.buffer) {
-            Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.buffer.clear();
-                return false;
+        match read(from, &mut self.buffer) {
+            Ok(0) => self.end(None),
+            Ok(count) => {
+                self.buffer.truncate(count);
+                return true;
             }
-            // A terminal that nobody holds any more reads as EIO.
-            Err(_) => 0,
-        };
-        self.buffer.truncate(count);
-        if count == 0 {
-            // The reader is told of the end.
-            self.from = None;
-            self.to = None;
+            Err(Errno::AGAIN | Errno::INTR) => self.buffer.clear(),
+            Err(errno) => self.end(failure(errno, from)),
         }
-        count > 0
+        false
+    }
+
+    /// Copies no more: the reader is told of the end, and the writer by SIGPIPE.
+    fn end(&mut self, failed: Option<Errno>) {
+        self.failed = failed;
+        self.buffer.clear();
+        self.sent = 0;
+        self.from = None;
+        self.to = None;
     }
 
     fn send(&mut self) {
@@ -129,15 +141,15 @@ impl Pump {
         match write(to, bytes) {
             Ok(count) => self.sent += count,
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => {
-                // Nobody reads any more, and the writer is to know.
-                self.buffer.clear();
-                self.sent = 0;
-                self.from = None;
-                self.to = None;
-            }
+            Err(errno) => self.end(failure(errno, to)),
         }
     }
+}
+
+/// What an errno of an end says beside that nobody holds its other side, which a terminal says by EIO.
+fn failure(errno: Errno, end: &End) -> Option<Errno> {
+    let gone = matches!(errno, Errno::PIPE | Errno::CONNRESET) || errno == Errno::IO && isatty(end);
+    (!gone).then_some(errno)
 }
 
 #[cfg(test)]
@@ -178,6 +190,20 @@ mod tests {
         let mut pump = Pump::new(End::Own(read), End::Own(to));
         run(&mut pump);
         assert_eq!(rustix::io::write(&write, b"x"), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_went_away_is_none() {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (gone, closed) = pipe();
+        drop(gone);
+        for (to, failed) in [(full.into(), Some(Errno::NOSPC)), (closed, None)] {
+            let (read, write) = pipe();
+            rustix::io::write(&write, b"x").unwrap();
+            let mut pump = Pump::new(End::Own(read), End::Own(to));
+            run(&mut pump);
+            assert_eq!(pump.failed(), failed);
+        }
     }
 
     #[test]

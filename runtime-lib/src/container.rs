@@ -239,7 +239,12 @@ impl Container {
         {
             return Ok(Status::Paused);
         }
-        Ok(if self.directory.open_fifo()?.is_some() { Status::Created } else { Status::Running })
+        if self.directory.open_fifo()?.is_some() {
+            return Ok(Status::Created);
+        }
+        // One that is killed before it was started lets go of the fifo some time before it is gone.
+        let ends = self.directory.has_fifo() && host::is_exiting(self.record.pid)?;
+        Ok(if ends { Status::Stopped } else { Status::Running })
     }
 
     /// Whether the init runs, and is not another process of the same pid.

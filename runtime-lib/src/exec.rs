@@ -9,6 +9,7 @@ use orlop_init::plan::progress;
 use rustix::fs::MemfdFlags;
 
 use crate::cgroup::Cgroup;
+use crate::cgroup::systemd::Bus;
 use crate::compile::{HostFacts, Request, exec};
 use crate::container::{Container, ExitStatus, Status};
 use crate::error::{Error, ErrorKind, Result};
@@ -105,9 +106,8 @@ impl<'a> ExecBuilder<'a> {
         let stopped = || refused("cannot exec in a stopped container");
         let pidfd = container.open_pidfd()?.ok_or_else(stopped)?;
         let streams = Streams::open(&self.stdio)?;
-        let plan = self.compile(streams.null, container.record.pid)?;
         let running = Running { pid: container.record.pid, pidfd: pidfd.as_fd() };
-        let (init, cgroup) = self.launch(&plan, running, &streams)?;
+        let (plan, init, cgroup) = self.launch(running, &streams)?;
         let target = Target {
             init: &init,
             cgroup: cgroup.as_ref(),
@@ -142,7 +142,8 @@ impl<'a> ExecBuilder<'a> {
         }
     }
 
-    fn compile(&self, null_streams: u8, pid: i32) -> Result<Plan> {
+    /// `systemd`: the one that is to put the process where it belongs.
+    fn compile(&self, null_streams: u8, pid: i32, systemd: Option<Bus>) -> Result<Plan> {
         let record = &self.container.record;
         let join = record.join.as_deref().ok_or_else(|| {
             let message = "the container was created by a version of orlop that kept too little \
@@ -162,7 +163,7 @@ impl<'a> ExecBuilder<'a> {
             notify: None,
             null_streams,
             console_socket: self.console_socket.is_some(),
-            systemd: None,
+            systemd,
             joins: true,
             joins_pid: join.has_pid_namespace(),
             rootless: None,
@@ -176,44 +177,67 @@ impl<'a> ExecBuilder<'a> {
         exec::compile(join, &self.process, filter, maps, &request, &facts)
     }
 
-    /// Spawns the init where the container's processes belong: in the cgroup that is asked for, in
-    /// the container's, or else where the container's own process has gone.
+    /// Spawns the init where the container's processes belong; where the caller may not do that
+    /// itself, with the help of the systemd that has made the container's cgroup.
     fn launch(
         &self,
-        plan: &Plan,
         running: Running<'_>,
         streams: &Streams<'_>,
-    ) -> Result<(Init, Option<Cgroup>)> {
+    ) -> Result<(Plan, Init, Option<Cgroup>)> {
+        let plan = self.compile(streams.null, running.pid, None)?;
+        let (cgroup, path, error) = match self.place(&plan, running, streams)? {
+            Placed::Launched(init, cgroup) => return Ok((plan, init, cgroup)),
+            Placed::Forbidden { cgroup, path, error } => (cgroup, path, error),
+        };
+        let record = &self.container.record;
+        let below = path.strip_prefix(&record.cgroup);
+        let (Some(unit), Some(below)) = (&record.unit, below) else { return Err(error) };
+        let plan = self.compile(streams.null, running.pid, Some(unit.bus.clone()))?;
+        let init = self.launch_into(&plan, None, running, streams)?;
+        let attached = supervise::unit::attach(unit, below, &path, &init);
+        attached.inspect_err(|_| init.destroy())?;
+        Ok((plan, init, Some(cgroup)))
+    }
+
+    /// Spawns the init in the cgroup that is asked for, in the container's, or else where the
+    /// container's own process has gone.
+    fn place(&self, plan: &Plan, running: Running<'_>, streams: &Streams<'_>) -> Result<Placed> {
         let configured = self.container.open_cgroup()?;
+        let is_own = configured.is_some();
         if let Some(path) = &self.sub_cgroup {
             let gone = || refused("the container's cgroup is gone");
             let cgroup = configured.ok_or_else(gone)?;
             let below = cgroup.open_below(path)?;
-            let init = self.launch_into(plan, Some(below.as_fd()), running, streams)?;
-            return Ok((init, Some(cgroup)));
+            let path = format!("{}/{}", cgroup.path(), path.trim_matches('/'));
+            let launched = self.launch_into(plan, Some(below.as_fd()), running, streams);
+            return Placed::of(launched, cgroup, path);
         }
-        let tolerant = plan.cgroup_need == CgroupNeed::IfPermitted;
         if let Some(cgroup) = configured {
             match self.launch_into(plan, Some(cgroup.as_fd()), running, streams) {
                 // A container that has divided its cgroup has processes in the leaves only (EBUSY);
                 // one that was moved may have had its first cgroup removed under us (ENODEV).
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENODEV)) => {}
-                Err(error) if tolerant && is_forbidden(&error) => {}
-                result => return Ok((result?, Some(cgroup))),
+                launched => {
+                    let path = cgroup.path().to_owned();
+                    return Placed::of(launched, cgroup, path);
+                }
             }
         }
+        // Without a cgroup of its own the container is in one of its caller's, and so may this be.
+        let tolerant = plan.cgroup_need == CgroupNeed::IfPermitted && !is_own;
         let gone = || refused("cannot exec in a stopped container");
         let path = host::cgroup_of(running.pid)?;
         if path == "/" && tolerant {
-            return Ok((self.launch_into(plan, None, running, streams)?, None));
+            let init = self.launch_into(plan, None, running, streams)?;
+            return Ok(Placed::Launched(init, None));
         }
         let cgroup = Cgroup::open(&path)?.ok_or_else(gone)?;
         match self.launch_into(plan, Some(cgroup.as_fd()), running, streams) {
-            // Then it stays in the caller's.
             Err(error) if tolerant && is_forbidden(&error) => {}
-            result => return Ok((result?, Some(cgroup))),
+            launched => return Placed::of(launched, cgroup, path),
         }
-        Ok((self.launch_into(plan, None, running, streams)?, None))
+        let init = self.launch_into(plan, None, running, streams)?;
+        Ok(Placed::Launched(init, None))
     }
 
     fn launch_into(
@@ -273,10 +297,39 @@ impl Exec {
         if let Some(status) = self.ended {
             return Ok(status);
         }
-        let foreign = || refused("the process is not a child of this one");
+        let foreign = || refused("the process is not a child of this one: no child processes");
         let status = supervise::reap(&self.pidfd)?.ok_or_else(foreign)?;
         self.ended = Some(status);
         Ok(status)
+    }
+}
+
+/// What came of spawning an init in a cgroup.
+enum Placed {
+    Launched(Init, Option<Cgroup>),
+    /// The caller may not put a process there.
+    Forbidden {
+        /// The container's, or what is left of it.
+        cgroup: Cgroup,
+        /// Where the process belongs.
+        path: String,
+        error: Error,
+    },
+}
+
+impl Placed {
+    fn of(launched: Result<Init>, cgroup: Cgroup, path: String) -> Result<Self> {
+        match launched {
+            Ok(init) => Ok(Self::Launched(init, Some(cgroup))),
+            Err(error) if is_forbidden(&error) => {
+                let error = error.hint(
+                    "moving a process takes rights over the cgroup above where it is and where it \
+                     is to go: call from below it, as `systemd-run --user --scope` does",
+                );
+                Ok(Self::Forbidden { cgroup, path, error })
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -262,13 +262,14 @@ fn bind(bind: &Bind<Bytes>) -> String {
 }
 
 fn filesystem(new: &Filesystem<Bytes>) -> String {
-    const SPECIAL: [(Special, &str); 6] = [
+    const SPECIAL: [(Special, &str); 7] = [
         (Special::COPY_UP, "copies the directory's content"),
         (Special::SEAL, "read-only later"),
         (Special::MODE_OF_TARGET, "mode of the directory"),
         (Special::PROCFS, "gives the procfs handle"),
         (Special::PLAIN_TARGET, "no links"),
         (Special::JOINED_PIDS, "of the joined pid namespace"),
+        (Special::LABELLED, "with linux.mountLabel"),
     ];
     let mut words = Vec::new();
     let set = Attributes { set: new.attributes, ..Attributes::default() };
@@ -400,6 +401,7 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
             let rest = if *isolate { ", its parent made private" } else { "" };
             ("open-root", format!("{}{rest}", show(path)))
         }
+        Op::OpenRootInPlace { path } => ("open-root-in-place", show(path)),
         Op::UseRoot => ("use-root", "/".to_owned()),
         Op::Chroot { slot } => ("chroot", format!("slot {slot}")),
         Op::Bind(new) => ("bind", bind(new)),
@@ -420,6 +422,7 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
         Op::RunHook(run) => ("run-hook", hook(run)),
         Op::MaskPath { path } => ("mask", show(path)),
         Op::ReadonlyPath { path } => ("readonly", show(path)),
+        Op::EnterRoot => ("enter-root", String::new()),
         Op::PivotRoot => ("pivot-root", String::new()),
         Op::MoveRoot => ("move-root", String::new()),
         Op::RootPropagation { change } => {
@@ -506,6 +509,9 @@ fn host_row(Step { op, field }: &Step<HostOp>) -> Row {
             };
             let value = word(write.value.as_bytes());
             ("cgroup-write", format!("{} = {value}{rest}", write.file))
+        }
+        HostOp::LateUnitProperty(property) => {
+            ("property", format!("{} = {}", property.name, property.value))
         }
         HostOp::DeviceProgram(program) => {
             let all = program.instructions();

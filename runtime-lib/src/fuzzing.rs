@@ -5,6 +5,8 @@
 
 #![allow(clippy::panic, reason = "a broken promise is a finding")]
 
+pub mod mutate;
+
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use orlop_init::plan::{Header, Op, VERSION};
 use orlop_init::wire::Str;
@@ -59,6 +61,7 @@ fn wire(plan: &Plan) -> Vec<u8> {
         strings: plan.strings(),
         preserve_fds: plan.preserve_fds,
         admission: plan.admission(),
+        session: plan.session(),
     };
     crate::supervise::encode(&header, plan).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -164,8 +167,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::time::{Duration, Instant};
 
-    use serde_json::{Value, json};
-
+    use super::mutate::Random;
     use super::*;
 
     /// How long each target runs; `ORLOP_FUZZ_SECONDS` says otherwise.
@@ -182,123 +184,18 @@ mod tests {
         paths.iter().map(|path| fs::read(path).unwrap()).collect()
     }
 
-    /// xorshift64: the same numbers in every run.
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self, below: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            usize::try_from(self.0 % u64::try_from(below.max(1)).unwrap()).unwrap()
-        }
-
-        fn bytes(&mut self, bytes: &mut Vec<u8>) {
-            for _ in 0..=self.next(4) {
-                let at = self.next(bytes.len());
-                let byte = [0, 1, 0x7f, 0x80, 0xff, b'/', b'.', b'"', b'-', b'9'][self.next(10)];
-                match self.next(5) {
-                    0 if !bytes.is_empty() => bytes[at] ^= 1 << self.next(8),
-                    1 if !bytes.is_empty() => bytes[at] = byte,
-                    2 => bytes.insert(at, byte),
-                    3 if !bytes.is_empty() => {
-                        drop(bytes.drain(at..bytes.len().min(at + 1 + self.next(8))))
-                    }
-                    _ => bytes.extend_from_within(at..bytes.len().min(at + self.next(32))),
-                }
-            }
-        }
-
-        /// Some value in the tree.
-        fn node<'v>(&mut self, value: &'v mut Value) -> &'v mut Value {
-            let children = match value {
-                Value::Object(map) => map.len(),
-                Value::Array(list) => list.len(),
-                _ => 0,
-            };
-            if children == 0 || self.next(6) == 0 {
-                return value;
-            }
-            let at = self.next(children);
-            let child = match value {
-                Value::Object(map) => map.values_mut().nth(at),
-                Value::Array(list) => list.get_mut(at),
-                _ => None,
-            };
-            self.node(child.unwrap())
-        }
-
-        fn tree(&mut self, root: &mut Value) {
-            let other = self.node(&mut root.clone()).clone();
-            let values = [
-                json!(null),
-                json!(true),
-                json!(0),
-                json!(-1),
-                json!(i64::MIN),
-                json!(u64::MAX),
-                json!(4_294_967_296_u64),
-                json!(1e300),
-                json!(""),
-                json!("/"),
-                json!("."),
-                json!("../.."),
-                json!("a\0b"),
-                json!("\u{1f980}"),
-                json!("a".repeat(5000)),
-                json!([]),
-                json!({}),
-                json!("18446744073709551616"),
-                json!("-1"),
-                json!("%s\n"),
-                json!(["", "/", "x=y"]),
-            ];
-            let replacement = match self.next(3) {
-                0 => other,
-                _ => values[self.next(values.len())].clone(),
-            };
-            let place = self.node(root);
-            match (place, self.next(4)) {
-                (Value::Array(list), 0) => {
-                    let copies = list.clone();
-                    list.extend(copies);
-                }
-                (Value::Array(list), 1) => list.push(replacement),
-                (Value::Object(map), 0) => drop(map.pop()),
-                (place, _) => *place = replacement,
-            }
-        }
-    }
-
-    trait Pop {
-        fn pop(&mut self) -> Option<(String, Value)>;
-    }
-
-    impl Pop for serde_json::Map<String, Value> {
-        fn pop(&mut self) -> Option<(String, Value)> {
-            let key = self.keys().next_back()?.clone();
-            self.remove_entry(&key)
-        }
-    }
-
     fn fuzz(target: &str, run: fn(&[u8])) {
         let seeds = seeds(target);
         assert!(!seeds.is_empty());
         seeds.iter().for_each(|seed| run(seed));
         let seconds = std::env::var("ORLOP_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
         let end = Instant::now() + seconds.map_or(TIME, Duration::from_secs);
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
         let mut count = 0_u64;
         while Instant::now() < end {
             let mut bytes = seeds[random.next(seeds.len())].clone();
-            let tree = serde_json::from_slice::<Value>(&bytes);
-            match tree {
-                Ok(mut tree) if random.next(8) != 0 => {
-                    for _ in 0..=random.next(3) {
-                        random.tree(&mut tree);
-                    }
-                    bytes = serde_json::to_vec(&tree).unwrap();
-                }
+            match random.json(&bytes) {
+                Some(json) if random.next(8) != 0 => bytes = json,
                 _ => random.bytes(&mut bytes),
             }
             let last = directory("..").join("..").join("artifacts").join(format!("{target}.last"));

@@ -180,20 +180,36 @@ pub(crate) fn ignored_signals() -> Result<u64> {
 /// # Errors
 /// `None` where there is no such process, or only its zombie.
 pub(crate) fn start_time(pid: i32) -> Result<Option<u64>> {
-    let path = format!("/proc/{pid}/stat");
-    let text = match read(&path) {
-        Ok(text) => text,
-        // ESRCH: the process died between open and read.
-        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
-        Err(errno) => return Err(Error::sys(format!("cannot read {path:?}"), errno)),
-    };
-    // The name may hold anything, even ") Z": the fields begin after its last parenthesis.
-    let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    let state = fields.next();
-    if matches!(state, Some("Z" | "X")) {
+    let Some(fields) = stat(pid)? else { return Ok(None) };
+    let mut fields = fields.split_whitespace();
+    if matches!(fields.next(), Some("Z" | "X")) {
         return Ok(None);
     }
     Ok(fields.nth(18).and_then(|field| field.parse().ok()))
+}
+
+/// Whether a process is there no more, or on its way out (proc(5), stat, field 9: `PF_EXITING`), which is some time
+/// before it is a zombie: its descriptors are closed, and that of a pid namespace waits for all others of it.
+///
+/// # Errors
+/// procfs cannot be read.
+pub(crate) fn is_exiting(pid: i32) -> Result<bool> {
+    const PF_EXITING: u64 = 4;
+    let Some(fields) = stat(pid)? else { return Ok(true) };
+    let flags = fields.split_whitespace().nth(6).and_then(|field| field.parse::<u64>().ok());
+    Ok(flags.is_some_and(|flags| flags & PF_EXITING != 0))
+}
+
+/// The fields of `/proc/PID/stat` from the third on, which is the state; `None` where there is no such process.
+fn stat(pid: i32) -> Result<Option<String>> {
+    let path = format!("/proc/{pid}/stat");
+    match read(&path) {
+        // The name may hold anything, even ") Z": the fields begin after its last parenthesis.
+        Ok(text) => Ok(text.rsplit_once(')').map(|(_, fields)| fields.to_owned())),
+        // ESRCH: the process died between open and read.
+        Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+        Err(errno) => Err(Error::sys(format!("cannot read {path:?}"), errno)),
+    }
 }
 
 /// Waits until one of the descriptors has an event; whether one has, in that time.
@@ -255,5 +271,16 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(start_time(own).unwrap().is_some());
         assert_eq!(start_time(i32::MAX).unwrap(), None);
+    }
+
+    #[test]
+    fn a_process_that_runs_does_not_exit_and_a_zombie_does() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(!is_exiting(own).unwrap() && is_exiting(i32::MAX).unwrap());
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while start_time(pid).unwrap().is_some() {}
+        assert!(is_exiting(pid).unwrap());
+        assert!(child.wait().unwrap().success());
     }
 }

@@ -90,6 +90,8 @@ pub(crate) enum HostOp {
     CgroupWrite(CgroupWrite),
     /// The same, in its turn.
     LateCgroupWrite(CgroupWrite),
+    /// A property of the container's unit, in its turn.
+    LateUnitProperty(Property),
     /// The device program, attached to the container's cgroup.
     DeviceProgram(DeviceProgram),
     /// fchown(2) of the container's cgroup, as far as it is to be managed from inside.
@@ -250,6 +252,11 @@ impl Plan {
     pub(crate) fn admission(&self) -> bool {
         let wait = Op::Await(Message::Admitted);
         self.child.iter().any(|step| step.op == wait)
+    }
+
+    /// Whether the init leads a session: all do but those whose successor does, and that have no terminal to hand on.
+    pub(crate) fn session(&self) -> bool {
+        !self.child.iter().any(|step| step.op == Op::Reborn { terminal: false })
     }
 
     /// How many mounts turn read-only after everything is in place.

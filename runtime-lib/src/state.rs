@@ -264,6 +264,11 @@ impl StateDirectory {
         }
     }
 
+    /// Whether the fifo is there: nobody has released the container, or the one who does is not done with it.
+    pub(crate) fn has_fifo(&self) -> bool {
+        self.path.join(FIFO).exists()
+    }
+
     /// Where the directory of the socket for sd_notify(3) is; absolute.
     ///
     /// # Errors

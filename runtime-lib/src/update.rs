@@ -13,7 +13,7 @@ use oci_spec::runtime::{
 use serde_json::{Map, Value};
 
 use crate::bundle::drop_nulls;
-use crate::cgroup::{Cgroup, CgroupWrite, IfMissing};
+use crate::cgroup::{Cgroup, CgroupWrite};
 use crate::compile::resources::limits;
 use crate::compile::unit::limit_properties;
 use crate::container::{Container, Status};
@@ -97,7 +97,7 @@ impl Container {
             return Ok(());
         }
         // With one property it writes all that it has, and these it has rounded only.
-        let exact = cgroup.before(&["cpu.max", "io.bfq.weight"].map(any_value));
+        let exact = cgroup.held(&["cpu.max", "io.bfq.weight"]);
         unit::set_properties(unit, &properties)?;
         cgroup.undo(&exact);
         Ok(())
@@ -120,17 +120,6 @@ impl Container {
             return Err(Error::new(ErrorKind::InvalidState, message).at(FIELD));
         };
         crate::rdt::Resctrl::open()?.update(rdt, &lines)
-    }
-}
-
-/// A write to a file that is only to be remembered.
-fn any_value(file: &'static str) -> CgroupWrite {
-    CgroupWrite {
-        field: file.into(),
-        file: file.into(),
-        value: String::new(),
-        if_missing: IfMissing::Skip,
-        retry_if_invalid: false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The bundle that is measured.
+//! The bundles that are measured.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +6,21 @@ use serde_json::{Value, json};
 
 use crate::rootfs;
 
-/// Above the cgroups of measured containers.
-pub(super) const CGROUP_PARENT: &str = "/sys/fs/cgroup/orlop-bench";
+/// The cgroup above those of measured containers: this process's own.
+pub(super) fn cgroup_parent() -> String {
+    format!("/orlop-bench-{}", std::process::id())
+}
 
 /// The config that Docker 28 wrote for `docker run busybox`.
 const DOCKER: &str = include_str!("../../bundles/docker.json");
 
-/// Makes a bundle in `dir` of a config: a root filesystem of our own, /bin/true as its process, and without what
-/// belongs to the engine that wrote it (hooks, bind mounts, paths).
-pub(super) fn bundle(dir: &Path, source: Option<&Path>) -> Result<PathBuf, String> {
+/// Makes bundles in `dir` of a config: each with a root filesystem and a cgroup of its own, /bin/true as its process,
+/// and without what belongs to the engine that wrote it (hooks, bind mounts, paths).
+pub(super) fn bundles(
+    dir: &Path,
+    source: Option<&Path>,
+    count: usize,
+) -> Result<Vec<PathBuf>, String> {
     let text = match source {
         None => DOCKER.to_owned(),
         Some(path) => {
@@ -22,25 +28,57 @@ pub(super) fn bundle(dir: &Path, source: Option<&Path>) -> Result<PathBuf, Strin
             std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?
         }
     };
-    let mut config: Value = serde_json::from_str(&text).map_err(|e| format!("config: {e}"))?;
-    adapt(&mut config, &dir.join("bundle/rootfs"));
-    let bundle = dir.join("bundle");
-    rootfs::make(&bundle.join("rootfs"));
-    std::fs::write(bundle.join("config.json"), config.to_string())
-        .map_err(|e| format!("config.json: {e}"))?;
-    Ok(bundle)
+    let config: Value = serde_json::from_str(&text).map_err(|e| format!("config: {e}"))?;
+    (0..count)
+        .map(|slot| {
+            let bundle = dir.join(format!("bundle-{slot}"));
+            let mut config = config.clone();
+            adapt(&mut config, &bundle.join("rootfs"));
+            config["linux"]["cgroupsPath"] = json!(format!("{}/container-{slot}", cgroup_parent()));
+            rootfs::make(&bundle.join("rootfs"));
+            write(&bundle, &config)?;
+            Ok(bundle)
+        })
+        .collect()
 }
 
-/// Makes a bundle beside it, with the same root filesystem, for a container that stays.
-pub(super) fn holder(bundle: &Path, dir: &Path, name: &str) -> Result<(), String> {
-    let text = std::fs::read_to_string(bundle.join("config.json")).map_err(|e| e.to_string())?;
-    let mut config: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+fn read(bundle: &Path) -> Result<Value, String> {
+    let path = bundle.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn write(bundle: &Path, config: &Value) -> Result<(), String> {
+    let path = bundle.join("config.json");
+    std::fs::write(&path, config.to_string()).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Makes a bundle beside them, with the first one's root filesystem, for a container that stays.
+pub(super) fn holder(bundles: &[PathBuf], dir: &Path, name: &str) -> Result<(), String> {
+    let mut config = read(bundles.first().ok_or("no bundle")?)?;
     config["process"]["args"] = json!(["/bin/sleep", "100000"]);
-    config["linux"]["cgroupsPath"] = json!(format!("/orlop-bench/hold-{name}"));
-    let place = dir.join(format!("hold-{name}"));
-    std::fs::create_dir(&place).map_err(|e| format!("{}: {e}", place.display()))?;
-    std::fs::write(place.join("config.json"), config.to_string())
-        .map_err(|e| format!("config.json: {e}"))
+    config["linux"]["cgroupsPath"] = json!(format!("{}/hold-{}", cgroup_parent(), plain(name)));
+    derived(&dir.join(format!("hold-{}", plain(name))), &config).map(drop)
+}
+
+/// Makes a bundle beside another, with its root filesystem, whose container may take `bytes` of memory.
+pub(super) fn limited(bundle: &Path, dir: &Path, bytes: u64) -> Result<PathBuf, String> {
+    let mut config = read(bundle)?;
+    config["linux"]["resources"]["memory"] = json!({"limit": bytes, "swap": bytes});
+    derived(&dir.join("limited"), &config)
+}
+
+fn derived(place: &Path, config: &Value) -> Result<PathBuf, String> {
+    std::fs::create_dir_all(place).map_err(|e| format!("{}: {e}", place.display()))?;
+    write(place, config)?;
+    Ok(place.to_owned())
+}
+
+/// A name for files, cgroups and containers.
+pub(super) fn plain(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '-' })
+        .collect()
 }
 
 fn adapt(config: &mut Value, rootfs: &Path) {
@@ -60,7 +98,6 @@ fn adapt(config: &mut Value, rootfs: &Path) {
     if let Some(list) = config["mounts"].as_array_mut() {
         list.retain(|m| m["type"] != "bind");
     }
-    config["linux"]["cgroupsPath"] = json!("/orlop-bench/container");
     if let Some(list) = config["linux"]["namespaces"].as_array_mut() {
         list.iter_mut().for_each(|ns| drop(ns.as_object_mut().map(|o| o.remove("path"))));
     }

@@ -33,7 +33,7 @@ pub fn run(command: &[OsString]) -> Result<i32, String> {
 /// # Errors
 /// Where the command fails.
 pub(super) fn peak(command: &[OsString], dir: &Path) -> Result<u64, String> {
-    let done = start(command, dir)?;
+    let done = start(command, dir);
     if !done.status.success() {
         return Err(done.to_string());
     }
@@ -45,13 +45,13 @@ pub(super) fn peak(command: &[OsString], dir: &Path) -> Result<u64, String> {
 /// # Errors
 /// Where the meter cannot be run.
 pub(super) fn floor(dir: &Path) -> Result<u64, String> {
-    let done = start(&["/no/such/program".into()], dir)?;
+    let done = start(&["/no/such/program".into()], dir);
     reading(&done.stderr).ok_or_else(|| done.to_string())
 }
 
-fn start(command: &[OsString], dir: &Path) -> Result<crate::Done, String> {
-    let own = std::env::current_exe().map_err(|e| e.to_string())?;
-    Ok(Run::new(own, dir).arg("meter").args(command).done())
+fn start(command: &[OsString], dir: &Path) -> crate::Done {
+    // Not by its name: that may be another one in the mount namespace that was entered.
+    Run::new("/proc/self/exe", dir).arg("meter").args(command).done()
 }
 
 fn reading(stderr: &str) -> Option<u64> {

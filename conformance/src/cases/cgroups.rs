@@ -133,12 +133,93 @@ pub(super) fn add(list: &mut Vec<Case>) {
         })
         .needs(Need::Controller(controller));
     }
+    throttles(&mut s);
     felt(&mut s);
     refused(&mut s);
     let mut s = section(list, "update", "runc update");
     update(&mut s);
     let mut s = section(list, "events", "runc events");
     events(&mut s);
+}
+
+/// A container whose cgroupsPath does not begin with a slash.
+fn at_relative(t: &Test) -> Bundle<'_> {
+    let b = t.bundle();
+    let path = format!("orlop-conformance/{}", b.id);
+    b.set("/linux/cgroupsPath", json!(path))
+}
+
+fn relative(s: &mut Section<'_>) {
+    s.case("relative cgroupsPath is a cgroup of its own, and goes with the container", |t| {
+        let c = at_relative(t).sleeping().create();
+        let path = proc::cgroup(c.pid).unwrap();
+        assert!(path.ends_with(&format!("/orlop-conformance/{}", c.bundle.id)), "{path}");
+        let _ = c.call("delete", &["--force"], &[]).ok();
+        assert!(!std::path::Path::new(&format!("{}{path}", super::CGROUPS)).exists(), "{path}");
+    });
+    s.case("relative cgroupsPath leads to the same place each time", |t| {
+        let b = at_relative(t);
+        let path = b.config["linux"]["cgroupsPath"].clone();
+        let place = |b: Bundle<'_>| {
+            let c = b.set("/linux/cgroupsPath", path.clone()).sleeping().create();
+            let place = proc::cgroup(c.pid);
+            let _ = c.call("delete", &["--force"], &[]).ok();
+            place
+        };
+        let first = place(b);
+        assert_eq!(place(t.bundle()), first);
+    });
+    s.case("limit counts with a relative cgroupsPath", |t| {
+        let c =
+            at_relative(t).set("/linux/resources/pids", json!({"limit": 7})).sleeping().create();
+        let place = format!("{}{}/pids.max", super::CGROUPS, proc::cgroup(c.pid).unwrap());
+        assert_eq!(std::fs::read_to_string(place).unwrap(), "7\n");
+    })
+    .needs(Need::Controller("pids"));
+    s.case("device rules count with a relative cgroupsPath", |t| {
+        let b = at_relative(t)
+            .set("/linux/resources/devices", json!([{"allow": false, "access": "rwm"}]));
+        let b = b.capabilities(&["CAP_MKNOD"]);
+        let replies = b.acts(&["mknod /tmp/kmsg c 1 11", "open /tmp/kmsg"]);
+        replies[0].fails(&[0, libc::EPERM]);
+        assert_ne!(replies[1].errno, 0, "it can be opened");
+    });
+}
+
+/// The number of a block device of this host, as `8:0`.
+fn block_device() -> Option<(u64, u64)> {
+    let disks = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let texts = disks.filter_map(|disk| std::fs::read_to_string(disk.path().join("dev")).ok());
+    let numbers = texts.filter_map(|text| {
+        let (major, minor) = text.trim().split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    });
+    // Partitions and memory are no place for limits; any disk is.
+    numbers.into_iter().find(|(major, _)| *major != 1)
+}
+
+/// Limits on what is read from and written to a disk.
+fn throttles(s: &mut Section<'_>) {
+    for (field, key) in [
+        ("throttleReadBpsDevice", "rbps"),
+        ("throttleWriteBpsDevice", "wbps"),
+        ("throttleReadIOPSDevice", "riops"),
+        ("throttleWriteIOPSDevice", "wiops"),
+    ] {
+        s.case(format!("blockIO: {field} is {key} of the device in io.max"), move |t| {
+            let Some((major, minor)) = block_device() else {
+                crate::suite::skip("no block device");
+            };
+            let rule = json!({field: [{"major": major, "minor": minor, "rate": 204_800}]});
+            let c = limited(t, "/blockIO", rule).sleeping().create();
+            let text = file(&c, "io.max");
+            let line = text.lines().find(|l| l.starts_with(&format!("{major}:{minor} ")));
+            let set =
+                line.is_some_and(|l| l.split(' ').any(|word| word == format!("{key}=204800")));
+            assert!(set, "{text:?}");
+        })
+        .needs(Need::Controller("io"));
+    }
 }
 
 fn paths(s: &mut Section<'_>) {
@@ -148,6 +229,7 @@ fn paths(s: &mut Section<'_>) {
         let path = format!("/orlop-conformance/{}", c.bundle.id);
         assert_eq!(proc::cgroup(c.pid), Some(path));
     });
+    relative(s);
     s.case("container without a cgroupsPath has a cgroup of its own", |t| {
         let c = t.bundle().remove("/linux/cgroupsPath").sleeping().create();
         let own = proc::cgroup(i32::try_from(std::process::id()).unwrap());
@@ -216,7 +298,7 @@ fn refused(s: &mut Section<'_>) {
             "/unified",
             json!({"cgroup.max.depth": "deep"}),
         ),
-        ("cpus that are no list", "/cpu", json!({"cpus": "all"})),
+        ("cpus that are no list", "/cpu", json!({"cpus": "first"})),
         (
             "page size that does not exist",
             "/hugepageLimits",

@@ -165,6 +165,13 @@ fn failures(s: &mut Section<'_>) {
         let _ = c.delete();
         c.bundle.assert_nothing_left();
     });
+    s.case("poststart hook that fails ends the container, and start says so", |t| {
+        let c = hooked(t.bundle().sleeping(), "poststart", &["exit 3"]).create();
+        let done = c.start();
+        assert!(!done.status.success(), "{done}");
+        c.wait_gone();
+    })
+    .at("runtime.md#lifecycle");
     for kind in ["createRuntime", "createContainer"] {
         s.case(
             format!("create fails where the program of a {kind} hook does not exist"),

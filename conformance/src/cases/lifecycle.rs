@@ -230,6 +230,19 @@ fn stopped(s: &mut Section<'_>) {
         })
         .at("runtime.md#operations");
     }
+    for command in ["create", "state", "start", "kill", "delete"] {
+        s.case(format!("{command} without an id fails"), move |t| {
+            let b = t.bundle();
+            b.write();
+            let mut args = vec![command];
+            args.extend(
+                ["--bundle", b.dir.to_str().unwrap()].iter().filter(|_| command == "create"),
+            );
+            let done = t.call(&args);
+            assert!(!done.status.success(), "{done}");
+        })
+        .at("runtime.md#operations");
+    }
     s.case("start of a stopped container fails", |t| {
         let c = ended(t, 0);
         let done = c.start();
@@ -242,6 +255,24 @@ fn stopped(s: &mut Section<'_>) {
         assert!(!done.status.success(), "{done}");
     })
     .at("runtime.md#kill");
+    s.case("kill of a stopped container leaves its state as it is", |t| {
+        let c = ended(t, 0);
+        let before = c.state();
+        let _ = c.kill("KILL");
+        assert_eq!(c.state(), before);
+    })
+    .at("runtime.md#kill");
+    s.case("delete leaves alone what was not made with the container", |t| {
+        let c = t.bundle().sleeping().create();
+        let other = c.bundle.cgroup().with_file_name(format!("{}-other", c.bundle.id));
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("cgroup.procs"), c.pid.to_string()).unwrap();
+        let _ = c.call("delete", &["--force"], &[]).ok();
+        let _ = c.reap();
+        assert!(other.exists(), "a cgroup was removed that somebody else made");
+        std::fs::remove_dir(other).unwrap();
+    })
+    .at("runtime.md#delete");
     s.case("second delete fails", |t| {
         let c = ended(t, 0);
         let _ = c.delete().ok();

@@ -8,6 +8,7 @@ mod errors;
 mod exec;
 mod features;
 mod hooks;
+mod labels;
 mod lifecycle;
 mod mount_options;
 mod mounts;
@@ -21,6 +22,7 @@ mod terminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::suite::host::CGROUPS;
 use crate::suite::{Case, Kind, Section};
 
 static RACE: OnceLock<u64> = OnceLock::new();
@@ -55,6 +57,7 @@ pub fn all() -> Vec<Case> {
         mount_options::add,
         devices::add,
         paths::add,
+        labels::add,
         hooks::add,
         seccomp::add,
         cgroups::add,

@@ -1,5 +1,6 @@
 //! Masked and read-only paths, and sysctls: config-linux.md.
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
 use super::section;
@@ -54,6 +55,23 @@ fn masks<'t>(t: &'t Test, paths: &[&str]) -> Bundle<'t> {
     t.bundle().set("/linux/maskedPaths", json!(paths))
 }
 
+/// What a path may lead to beside files and directories.
+const NODES: [(&str, SFlag); 3] = [
+    ("named pipe", SFlag::S_IFIFO),
+    ("character device", SFlag::S_IFCHR),
+    ("block device", SFlag::S_IFBLK),
+];
+
+/// Makes `/node` in a bundle's root.
+fn node(b: &Bundle<'_>, kind: SFlag) {
+    let mode = Mode::from_bits_truncate(0o666);
+    // 1:5 is /dev/zero as a character device, and a disk in memory as a block device.
+    let made = mknod(&b.rootfs().join("node"), kind, mode, makedev(1, 5));
+    if made.is_err() {
+        crate::suite::skip("no device can be made here");
+    }
+}
+
 fn masked(s: &mut Section<'_>) {
     for path in MASKED {
         s.case(format!("{path} is masked where it exists"), move |t| {
@@ -86,6 +104,26 @@ fn masked(s: &mut Section<'_>) {
     });
     s.case("masked path that does not exist is no error", |t| {
         let _ = masks(t, &["/no/such/path"]).facts();
+    });
+    for (what, kind) in NODES {
+        s.case(format!("masked {what} is not what it was"), move |t| {
+            let b = masks(t, &["/node"]);
+            node(&b, kind);
+            let stat = b.act("stat /node");
+            let found = (&stat.value["kind"], &stat.value["major"], &stat.value["minor"]);
+            let null = found == (&json!("char"), &json!(1), &json!(3));
+            assert!(stat.errno != 0 || null, "{}", stat.value);
+        });
+    }
+    s.case("masked paths below a masked directory are no error", |t| {
+        let b = masks(t, &["/data", "/data/sub", "/data/secret", "/data/sub/secret"]);
+        let b = b.file("/data/secret", "secret", 0o666).file("/data/sub/secret", "secret", 0o666);
+        assert_eq!(*b.act("ls /data").ok(), json!([]));
+    });
+    s.case("relative masked path is refused, or masked all the same", |t| {
+        let b = masks(t, &["secret"]).file("/secret", "secret", 0o666);
+        let done = b.payload(&["read /secret"]).run();
+        assert!(!done.stdout.contains("\"secret\""), "{done}");
     });
     s.case("path that is masked twice is no error", |t| {
         let b = masks(t, &["/data", "/data"]).file("/data/secret", "secret", 0o666);
@@ -134,6 +172,24 @@ fn readonly(s: &mut Section<'_>) {
             b.set("/linux/readonlyPaths", json!(["/file"])).acts(&["write /file z", "read /file"]);
         replies[0].fails(&[libc::EROFS]);
         assert_eq!(replies[1].text(), "text");
+    });
+    for (what, kind) in NODES {
+        s.case(format!("read-only {what} is a read-only mount of itself"), move |t| {
+            let b = t.bundle().set("/linux/readonlyPaths", json!(["/node"]));
+            node(&b, kind);
+            let replies = b.acts(&["stat /node", "facts", "chmod 0o600 /node"]);
+            assert_ne!(replies[0].ok()["kind"], "file");
+            let mount = crate::suite::payload::Facts(replies[1].ok().clone()).mount("/node");
+            assert!(mount.has(&["ro"]), "{mount:?}");
+            replies[2].fails(&[libc::EROFS]);
+        });
+    }
+    s.case("relative read-only path is refused, or read-only all the same", |t| {
+        let b = t.bundle().file("/file", "text", 0o666);
+        let done =
+            b.set("/linux/readonlyPaths", json!(["file"])).payload(&["write /file changed"]).run();
+        let replies = crate::suite::payload::replies(&done.stdout);
+        assert!(replies.first().is_none_or(|reply| reply.errno == libc::EROFS), "{done}");
     });
     s.case("read-only path that does not exist is no error", |t| {
         let _ = t.bundle().set("/linux/readonlyPaths", json!(["/no/such/path"])).facts();

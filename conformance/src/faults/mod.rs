@@ -6,12 +6,16 @@
 
 pub mod errnos;
 pub mod inside;
+pub mod sweep;
 mod sys;
 pub mod trace;
+pub mod victim;
 
 pub use errnos::errnos;
 pub use inside::Inside;
+pub use sweep::{Kind, Sweep, both};
 pub use trace::{Call, End, Traced, trace};
+pub use victim::{HOOKS, Shape, Victim, is_confined, model, wait_a_little};
 
 /// What goes wrong at a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

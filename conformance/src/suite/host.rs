@@ -6,6 +6,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use crate::run::in_path;
+
 /// Where cgroups are.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -71,11 +73,7 @@ impl Need {
                 (set >> number & 1 == 1, format!("the suite runs without {name}"))
             }
             Self::Path(path) => (Path::new(path).exists(), format!("no {path}")),
-            Self::Program(name) => {
-                let dirs = std::env::var_os("PATH").unwrap_or_default();
-                let found = std::env::split_paths(&dirs).any(|dir| dir.join(name).exists());
-                (found, format!("no program {name}"))
-            }
+            Self::Program(name) => (in_path(name).is_some(), format!("no program {name}")),
         };
         (!has).then_some(what)
     }

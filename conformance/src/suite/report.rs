@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 pub use html::html;
+pub(crate) use junit::escaped;
 pub use junit::junit;
 pub use text::{line, text};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::report::{Cell, Report, Row, Runtime, Verdict};
 use super::{Case, Kind, Outcome, child, known, sweep};
-use crate::run::lossy;
+use crate::run::{in_path, lossy};
 
 /// What to run.
 #[derive(Debug)]
@@ -40,11 +40,7 @@ pub fn runtime(label: Option<String>, path: &Path) -> Result<Runtime, String> {
     let path = if path.components().count() > 1 {
         path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))?
     } else {
-        let dirs = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&dirs)
-            .map(|dir| dir.join(path))
-            .find(|p| p.exists())
-            .ok_or_else(|| format!("no program {} in PATH", path.display()))?
+        in_path(path).ok_or_else(|| format!("no program {} in PATH", path.display()))?
     };
     let out = Command::new(&path)
         .arg("--version")

@@ -24,6 +24,8 @@ pub(crate) struct Cli {
     pub(crate) driver: Driver,
     pub(crate) runtime: Runtime,
     pub(crate) dir: TempDir,
+    /// What runs it as another user than root.
+    pub(crate) user: &'static [&'static str],
 }
 
 impl Cli {
@@ -32,12 +34,12 @@ impl Cli {
             Kind::Docker => daemons::docker(driver, Runtime::Ours),
             Kind::Podman => daemons::podman(),
         }
-        Self { kind, driver, runtime, dir: TempDir::new("orlop-cli") }
+        Self { kind, driver, runtime, dir: TempDir::new("orlop-cli"), user: &[] }
     }
 
     /// The same engine with the control, to compare with.
     pub(crate) fn control(&self) -> Self {
-        Self::begin(self.kind, self.driver, Runtime::Control)
+        Self { user: self.user, ..Self::begin(self.kind, self.driver, Runtime::Control) }
     }
 
     fn program(&self) -> Vec<String> {
@@ -50,7 +52,7 @@ impl Cli {
             }
             (Kind::Podman, Runtime::Control, _) => &["podman", "--runtime", "runc"],
         };
-        let mut words = words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let mut words = self.user.iter().chain(words).map(|w| (*w).to_owned()).collect::<Vec<_>>();
         if self.kind == Kind::Podman {
             words.push(format!("--cgroup-manager={:?}", self.driver).to_lowercase());
         }
@@ -205,3 +207,6 @@ impl Cgroup {
         self.path.split('/').find(|part| part.ends_with(".scope")).expect("a scope")
     }
 }
+
+/// A program that waits for a file, and then takes memory until it is killed.
+pub(crate) const GREEDY: &str = "until test -e /go; do sleep 0.1; done; exec tail /dev/zero";

@@ -9,7 +9,8 @@ use orlop_conformance::run::{Done, wait_for};
 use orlop_conformance::tmp::{TempDir, unique};
 use orlop_conformance::{Run, proc};
 
-use crate::{Driver, Runtime, check, daemons};
+use crate::cli::GREEDY;
+use crate::{Driver, Runtime, check, daemons, is_heard};
 
 macro_rules! checks {
     ($module:ident, $driver:ident, $($check:ident)+) => {
@@ -63,11 +64,20 @@ impl Ctr {
         Run::new("ctr", self.dir.path()).args(self.run_args(flags, args))
     }
 
-    /// The task's state as `ctr task ls` says it.
-    fn state(&self) -> String {
+    /// The task's line of `ctr task ls`, in words.
+    fn listed(&self) -> Vec<String> {
         let list = self.call(&["task", "ls"]).ok().stdout;
         let line = list.lines().find(|line| line.starts_with(&self.id)).unwrap_or_default();
-        line.split_whitespace().last().unwrap_or("gone").to_owned()
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn state(&self) -> String {
+        self.listed().pop().unwrap_or_else(|| "gone".to_owned())
+    }
+
+    #[track_caller]
+    fn pid(&self) -> i32 {
+        self.listed()[1].parse().unwrap()
     }
 }
 
@@ -96,9 +106,7 @@ fn tasks_are_managed(e: &Ctr) {
     let trap = "trap 'exit 5' TERM; while :; do sleep 0.1; done";
     let _ = e.run(&flags, &["sh", "-c", trap]).done().ok();
     assert_eq!(e.state(), "RUNNING");
-    let pid = e.call(&["task", "ls"]).ok().stdout;
-    let line = pid.lines().find(|line| line.starts_with(&e.id)).unwrap();
-    let pid: i32 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let pid = e.pid();
     let cgroup = proc::cgroup(pid).unwrap();
     let want = match e.driver {
         Driver::Cgroupfs => format!("/ctr/{}", e.id),
@@ -146,15 +154,21 @@ fn terminals_work(e: &Ctr) {
 }
 
 fn out_of_memory_is_an_event(e: &Ctr) {
-    let events = Run::new("ctr", e.dir.path()).arg("events").spawn();
-    let flags = ["-d", "--null-io", "--memory-limit", "25165824"];
-    let _ = e.run(&flags, &["sh", "-c", "sleep 2; exec tail /dev/zero"]).done().ok();
-    let said = |topic: &str| {
-        let text = events.stdout_so_far();
-        text.lines().any(|line| line.contains(topic) && line.contains(&e.id))
-    };
-    wait_for("the event", || said("/tasks/oom"));
-    wait_for("the end", || said("/tasks/exit"));
-    let done = e.call(&["task", "rm", &e.id]).ok();
-    assert!(done.stderr.contains("non-zero exit code 137"), "{done}");
+    assert!(is_heard(|| {
+        let e = Ctr::begin(e.driver, e.runtime);
+        let events = Run::new("ctr", e.dir.path()).arg("events").spawn();
+        let flags = ["-d", "--null-io", "--memory-limit", "25165824"];
+        let _ = e.run(&flags, &["sh", "-c", GREEDY]).done().ok();
+        // From now on the shim listens.
+        let _ = e.call(&["task", "exec", "--exec-id", "go", &e.id, "touch", "/go"]).ok();
+        let said = |topic: &str| {
+            let text = events.stdout_so_far();
+            text.lines().any(|line| line.contains(topic) && line.contains(&e.id))
+        };
+        wait_for("the end", || e.state() == "STOPPED");
+        let done = e.call(&["task", "rm", &e.id]).ok();
+        assert!(done.stderr.contains("non-zero exit code 137"), "{done}");
+        wait_for("the last event", || said("/tasks/delete"));
+        said("/tasks/oom")
+    }));
 }

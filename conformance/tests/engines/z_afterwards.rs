@@ -1,10 +1,13 @@
 //! What is there when all containers were removed. The names of tests are run in their order, so this one is the last.
 
-use crate::{check, daemons};
+use crate::{daemons, on_the_machine};
 
 #[test]
 fn nothing_is_left_of_any_container() {
-    check(|_| nothing_is_left());
+    // Not the control's business: it would find the same.
+    if on_the_machine() {
+        nothing_is_left();
+    }
 }
 
 fn nothing_is_left() {

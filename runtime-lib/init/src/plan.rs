@@ -10,6 +10,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod step;
+
+pub use step::Step;
+
 /// The form written here. The library embeds the init that it was built with, so this only guards
 /// against an installed init file of another version.
 pub const VERSION: u32 = 1;
@@ -39,6 +43,9 @@ pub struct Header<B> {
     pub preserve_fds: u32,
     /// The init waits for [`Message::Admitted`], and stays open to its creator's hands until then.
     pub admission: bool,
+    /// The init leads a session. Where its successor will ([`Op::Reborn`]), a process group is enough for it: a session
+    /// costs a scheduling group (sched(7), autogroup), and a turn of the processor on a busy host.
+    pub session: bool,
 }
 
 /// Attributes of a mount: `MOUNT_ATTR_*` of mount_setattr(2).
@@ -131,6 +138,8 @@ impl Special {
     pub const PLAIN_TARGET: Self = Self(16);
     /// A procfs of the pid namespace that was joined, in which the init is not yet.
     pub const JOINED_PIDS: Self = Self(32);
+    /// Its option `context=` is `linux.mountLabel`: what the kernel says to it is about that field.
+    pub const LABELLED: Self = Self(64);
 
     /// Whether all bits of `other` are set.
     #[must_use]
@@ -356,6 +365,11 @@ pub enum Op<B> {
         /// first, lest the host see all that follows.
         isolate: bool,
     },
+    /// Takes the root filesystem as it is on the host, in whose mount namespace the init stays.
+    OpenRootInPlace {
+        /// Absolute path on the host.
+        path: B,
+    },
     /// The root is that of the namespace which the init has joined.
     UseRoot,
     /// chroot(2) into a directory that the creator opened: the root of a container that was made
@@ -418,6 +432,8 @@ pub enum Op<B> {
     PivotRoot,
     /// Moves the root over `/` and chroots, where pivot_root cannot work (a ramdisk).
     MoveRoot,
+    /// chroot(2) into a root that is in the host's mount namespace.
+    EnterRoot,
     /// Propagation of the container's root mount.
     RootPropagation {
         /// See [`propagation`].
@@ -567,124 +583,6 @@ pub enum Message {
     Start = b's',
 }
 
-macro_rules! steps {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What an operation was doing when it failed.
-        ///
-        /// The number goes through the shared page; [`Step::from_number`] refuses others.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[repr(u32)]
-        #[non_exhaustive]
-        pub enum Step {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Step {
-            /// All, in the order of their numbers.
-            const ALL: &[Self] = &[$(Self::$name,)*];
-        }
-    };
-}
-
-steps! {
-    /// The operation's one system call.
-    Whole,
-    /// Decoding the plan.
-    Decode,
-    /// Opening the source of a bind mount.
-    OpenSource,
-    /// Having the creator open the source of a bind mount, or the root.
-    AskForSource,
-    /// Looking a path up in the container's root.
-    OpenTarget,
-    /// Creating a mountpoint or a parent directory.
-    CreateTarget,
-    /// fsopen(2).
-    OpenFilesystem,
-    /// An option of the filesystem; the detail names it.
-    SetOption,
-    /// Creating the filesystem's instance.
-    CreateFilesystem,
-    /// fsmount(2) or open_tree(2).
-    CreateMount,
-    /// mount_setattr(2) of attributes.
-    SetAttributes,
-    /// mount_setattr(2) of id maps.
-    MapIds,
-    /// mount_setattr(2) of propagation.
-    SetPropagation,
-    /// move_mount(2).
-    Attach,
-    /// Copying a directory's content into a tmpfs.
-    CopyUp,
-    /// The procfs handle.
-    OpenProcfs,
-    /// Opening a file for writing.
-    Open,
-    /// Writing it.
-    Write,
-    /// An object that is there is not what it must be.
-    WrongObject,
-    /// The group.
-    SetGroup,
-    /// Reading the id maps of the user namespace.
-    ReadMaps,
-    /// The id maps are others than those of config.json.
-    OtherMaps,
-    /// Changing an owner.
-    Chown,
-    /// Changing a mode.
-    Chmod,
-    /// fork, pipe or memfd for a hook.
-    Spawn,
-    /// The hook's execve.
-    ExecHook,
-    /// The hook's exit status; errno holds it.
-    HookStatus,
-    /// The hook was killed by a signal; errno holds it.
-    HookSignal,
-    /// The hook ran past its timeout; errno holds it in seconds.
-    HookTimeout,
-    /// Opening `/dev/ptmx` of the container.
-    OpenPty,
-    /// Settings of the pty.
-    SetPty,
-    /// Sending the pty to the console socket.
-    SendPty,
-    /// Mounting `/dev/console`.
-    MountConsole,
-    /// chdir(2).
-    Chdir,
-    /// The working directory is outside of the root.
-    CwdOutside,
-    /// The program was not found in `PATH`.
-    NotInPath,
-    /// The program's file cannot be executed.
-    Stat,
-    /// The program is a directory.
-    IsDirectory,
-    /// The program may not be executed.
-    NotExecutable,
-    /// execve(2).
-    Execve,
-    /// clone(2) into the joined pid namespace.
-    Clone,
-    /// Handing the filter's listener over.
-    Listener,
-    /// The creator is gone.
-    CreatorGone,
-    /// Out of the init's fixed buffers.
-    TooLong,
-}
-
-impl Step {
-    /// The step of a number that came from the init.
-    #[must_use]
-    pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.get(usize::try_from(number).ok()?).copied()
-    }
-}
-
 /// Exit status of an init that was handed no plan that it understands. One that failed before it had a
 /// page to say so in exits with the errno, which is smaller.
 pub const EXIT_NO_PLAN: i32 = 254;
@@ -729,18 +627,4 @@ pub mod progress {
     pub const FAILED: u32 = 1;
     /// The last thing that the init did was execve(2).
     pub const EXECUTING: u32 = 2;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_step_comes_back_from_its_number() {
-        for (number, step) in Step::ALL.iter().enumerate() {
-            assert_eq!(*step as usize, number);
-            assert_eq!(Step::from_number(u32::try_from(number).unwrap()), Some(*step));
-        }
-        assert_eq!(Step::from_number(u32::try_from(Step::ALL.len()).unwrap()), None);
-    }
 }

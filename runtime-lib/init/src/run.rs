@@ -33,6 +33,8 @@ pub(crate) struct Init<'a> {
     pub(crate) root: Option<OwnedFd>,
     /// What is mounted or unmounted in the host's tree would be so on the host, too.
     pub(crate) shared_with_host: bool,
+    /// The init is in the runtime's mount namespace: nothing is mounted.
+    pub(crate) mounts_are_the_hosts: bool,
     /// The init's own handle on procfs.
     pub(crate) procfs: Option<OwnedFd>,
     /// The host's procfs, where a security module is to be told something.
@@ -96,7 +98,11 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
     let start = sys::inherited(header.start_fd);
     sys::umask(0);
     reset_signals(header.ignored_signals).at(Step::Whole)?;
-    rustix::process::setsid().at(Step::Whole)?;
+    if header.session {
+        rustix::process::setsid().at(Step::Whole)?;
+    } else {
+        rustix::process::setpgid(None, None).at(Step::Whole)?;
+    }
     let sealed = ops::mounts::Sealed::with_room(header.sealed_mounts).at(Step::Whole)?;
     let strings = usize::try_from(header.strings).map_err(|_| Fail::new(Step::Decode))?;
     let strings = sys::Table::with_room(strings).at(Step::Whole)?;
@@ -107,6 +113,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         start,
         root: None,
         shared_with_host: false,
+        mounts_are_the_hosts: false,
         procfs: None,
         host_procfs: None,
         covers: ops::masks::Covers::default(),
@@ -150,7 +157,10 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::Unshare { flags } => sys::unshare(flags).at(Step::Whole),
         Op::CheckIdMaps { uids, gids } => ops::ids::check_maps(uids.0, gids.0),
         Op::NamespaceUser { uid, gid } => ops::ids::become_setter(uid, gid),
-        Op::OpenProcfs => ops::attributes::open_procfs(init),
+        Op::OpenProcfs => {
+            init.host_procfs = Some(ops::attributes::host_procfs()?);
+            Ok(())
+        }
         Op::Attribute { name, value } => ops::attributes::write(init, name.0, value.0),
         Op::TimeNamespace { offsets } => ops::time::enter_new(offsets.0),
         Op::Affinity { cpus, tolerant } => ops::schedule::affinity(cpus.0, tolerant),
@@ -163,6 +173,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::LoopbackUp => sys::loopback_up().at(Step::Whole),
         Op::HostPropagation { change } => ops::root::host_propagation(change),
         Op::OpenRoot { path, isolate } => ops::root::open(init, path.c_str()?, isolate),
+        Op::OpenRootInPlace { path } => ops::root::open_in_place(init, path.c_str()?),
         Op::UseRoot => ops::root::use_current(init),
         Op::Chroot { slot } => ops::root::enter(init.slot(slot)?),
         Op::Bind(bind) => ops::mounts::bind(init, &bind),
@@ -179,6 +190,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::RunHook(hook) => ops::hooks::run(init, &hook),
         Op::MaskPath { path } => ops::masks::mask(init, path.c_str()?),
         Op::ReadonlyPath { path } => ops::masks::read_only(init, path.c_str()?),
+        Op::EnterRoot => ops::root::chroot(init),
         Op::PivotRoot => ops::root::pivot(init),
         Op::MoveRoot => ops::root::move_over(init),
         Op::RootPropagation { change } => ops::root::propagation(init, change),

@@ -29,7 +29,11 @@ impl Cgroup {
                 let message = format!("the cgroup {:?} did not freeze within 10 s", self.path);
                 Err(Error::new(ErrorKind::System, message))
             }
-            Err(errno) => Err(failed(errno)),
+            // Whoever hears that it failed does not resume it.
+            Err(errno) => {
+                self.thaw()?;
+                Err(failed(errno))
+            }
         }
     }
 

@@ -26,18 +26,22 @@ impl Cgroup {
     pub(crate) fn before(&self, writes: &[CgroupWrite]) -> Before {
         let mut before = Vec::new();
         for write in writes {
-            let mut remember = |file: &str, value: &str| {
-                let text = files::read_all(&self.dir, file).ok();
-                if let Some(old) = text.and_then(|text| old_value(file, value, &text)) {
-                    before.push((file.to_owned(), old));
-                }
-            };
-            remember(&write.file, &write.value);
+            before.extend(self.old(&write.file, &write.value));
             if let IfMissing::Instead { file, value } = &write.if_missing {
-                remember(file, value);
+                before.extend(self.old(file, value));
             }
         }
         Before(before)
+    }
+
+    /// The same of files that somebody else is about to write.
+    pub(crate) fn held(&self, files: &[&str]) -> Before {
+        Before(files.iter().filter_map(|file| self.old(file, "")).collect())
+    }
+
+    fn old(&self, file: &str, value: &str) -> Option<(String, String)> {
+        let text = files::read_all(&self.dir, file).ok()?;
+        Some((file.to_owned(), old_value(file, value, &text)?))
     }
 
     /// Brings back what there was, as far as the kernel lets it.

@@ -1,7 +1,7 @@
 //! `linux.cgroupsPath` and `linux.resources`: the container's cgroup and its limits.
 
 use super::resources::ResourcePlan;
-use super::{Columns, Config, cgroup_path, resources};
+use super::{Columns, Config, cgroup_path, resources, unit};
 use crate::cgroup::CgroupWrite;
 use crate::error::{Error, Result};
 use crate::plan::{CgroupNeed, HostOp, Step};
@@ -40,6 +40,12 @@ fn is_tight(write: &CgroupWrite) -> bool {
     write.file == "memory.max" && write.value.parse().is_ok_and(|bytes: u64| bytes < SETUP_ROOM)
 }
 
+/// Whether the container gets less memory in the end than setting it up may take: then what can
+/// count as its creator's shall.
+pub(super) fn is_short_of_memory(config: &Config<'_>) -> bool {
+    resources(config).is_ok_and(|plan| plan.limits.writes.iter().any(is_tight))
+}
+
 /// What a caller may do without who has no rights over cgroups: it is not root, or only of a user
 /// namespace, or has said so.
 pub(super) fn need(config: &Config<'_>, out: &Columns) -> CgroupNeed {
@@ -55,14 +61,19 @@ pub(super) fn need(config: &Config<'_>, out: &Columns) -> CgroupNeed {
     if named || limited { CgroupNeed::Asked } else { CgroupNeed::IfPermitted }
 }
 
+/// The limits while the container is set up: [`SETUP_ROOM`] at least.
+pub(super) fn early(mut writes: Vec<CgroupWrite>) -> Vec<CgroupWrite> {
+    for write in writes.iter_mut().filter(|write| is_tight(write)) {
+        write.value = SETUP_ROOM.to_string();
+    }
+    writes
+}
+
 /// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup
-/// that is new. While it is set up, a container has [`SETUP_ROOM`] at least.
+/// that is new.
 pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let plan = resources(config)?;
-    for mut write in plan.limits.writes {
-        if is_tight(&write) {
-            write.value = SETUP_ROOM.to_string();
-        }
+    for write in early(plan.limits.writes) {
         out.host(write.field.clone(), HostOp::CgroupWrite(write));
     }
     // From inside a user namespace no program can be attached; nor can a device be made there.
@@ -73,9 +84,16 @@ pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     Ok(())
 }
 
-/// Limits that are smaller than what setting up takes, when that is done.
+/// Limits that are smaller than what setting up takes, when that is done: systemd writes what it
+/// is told to the file itself, but before the last word here.
 pub(super) fn tight_limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    for write in resources(config)?.limits.writes.into_iter().filter(is_tight) {
+    let writes: Vec<_> = resources(config)?.limits.writes.into_iter().filter(is_tight).collect();
+    if config.request.systemd.is_some() {
+        for property in unit::limit_properties(&writes) {
+            out.host(property.field, HostOp::LateUnitProperty(property.op));
+        }
+    }
+    for write in writes {
         out.host(write.field.clone(), HostOp::LateCgroupWrite(write));
     }
     Ok(())

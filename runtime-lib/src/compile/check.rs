@@ -1,6 +1,6 @@
 //! What a config.json must and must not hold, whatever else it asks for.
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Root, Spec};
 
 use super::{Columns, Config};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,17 +53,52 @@ pub(super) fn caller(config: &Config<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what this version of Orlop cannot do, so that nothing is ever ignored, and warns of
-/// what has no effect on Linux.
-pub(super) fn unbuilt(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+/// In the runtime's own mount namespace a container has a root (chroot(2)), and that is all:
+/// mounts would be the host's, made where others look names up, and nobody would take them away.
+pub(super) fn mounts(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    const FIELD: &str = "linux.namespaces";
+    if config.namespaces.separate(LinuxNamespaceType::Mount) {
+        return Ok(());
+    }
+    if config.user.is_some() {
+        let text = "a container with a user namespace needs a mount namespace, too";
+        return Err(Error::unsupported(FIELD, text));
+    }
+    let linux = config.linux;
+    let any = |list: Option<&Vec<String>>| list.is_some_and(|list| !list.is_empty());
+    let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_ref());
+    let root = config.spec.root().as_ref();
+    for (field, there) in [
+        ("mounts", config.spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
+        ("linux.maskedPaths", any(linux.and_then(|linux| linux.masked_paths().as_ref()))),
+        ("linux.readonlyPaths", any(linux.and_then(|linux| linux.readonly_paths().as_ref()))),
+        ("linux.rootfsPropagation", propagation.is_some_and(|text| !text.is_empty())),
+        ("root.readonly", root.and_then(Root::readonly).unwrap_or(false)),
+        ("process.terminal", config.process.terminal().unwrap_or(false)),
+        ("NOTIFY_SOCKET", config.request.notify.is_some()),
+    ] {
+        if there {
+            let text = "takes a mount namespace: it would change the host's mounts";
+            return Err(Error::unsupported(field, text).hint("linux.namespaces has none"));
+        }
+    }
+    let text = "without a mount namespace the root is entered by chroot(2): the program sees the \
+                host's mounts, and with CAP_SYS_CHROOT it can leave";
+    out.warn(FIELD, text);
+    Ok(())
+}
+
+/// Refuses what is for other platforms, so that nothing is ever ignored, and warns of what has no
+/// effect on Linux.
+pub(super) fn platforms(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let spec = config.spec;
-    let platforms = [
+    let sections = [
         ("solaris", spec.solaris().is_some()),
         ("windows", spec.windows().is_some()),
         ("vm", spec.vm().is_some()),
         ("zos", spec.zos().is_some()),
     ];
-    for (field, there) in platforms {
+    for (field, there) in sections {
         if there {
             return Err(Error::unsupported(field, "is for another platform; this is Linux"));
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::{IdMaps, UserNamespace};
 use super::{
     Columns, Config, HostFacts, Rdt, Request, Section, capabilities, check, labels, namespaces,
-    process, schedule, streams,
+    process, schedule, streams, unit,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Agent, Bytes, CgroupNeed, HostOp, Plan, Slot, Step};
@@ -149,6 +149,7 @@ const HOST: &[Section] = &[
     process::oom_score_of_admitted,
     process::hard_limits,
     namespaces::admit,
+    unit::tell,
     streams::owner,
     super::seccomp::meet,
 ];
@@ -181,6 +182,7 @@ pub(crate) fn compile(
     namespaces::admission(&config, &mut out)?;
     labels::open_procfs(&config, &mut out)?;
     schedule::first_affinity(&config, &mut out)?;
+    unit::await_unit(&config, &mut out)?;
     enter(join, &config, &mut out)?;
     run(CHILD, &config, &mut out)?;
     let filter = join.seccomp_flags.zip(filter);
@@ -250,7 +252,8 @@ fn load(loaded: &mut bool, out: &mut Columns) {
 /// Joins the container's namespaces, all with one call, and finds its root.
 fn enter(join: &Join, config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let flags = join.namespaces;
-    let root = if join.no_pivot { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
+    let chrooted = join.no_pivot || flags & LinuxNamespaceType::Mount as u32 == 0;
+    let root = if chrooted { Some(out.slot("root.path", Slot::ContainerRoot)?) } else { None };
     if flags != 0 {
         let slot = out.slot("linux.namespaces", Slot::Container)?;
         out.child("linux.namespaces", Op::JoinNamespace { slot, flag: flags });

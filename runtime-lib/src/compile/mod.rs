@@ -120,6 +120,7 @@ const CHILD: &[Section] = &[
     unit::await_unit,
     time::namespace,
     namespaces::join,
+    time::late_namespace,
     namespaces::unshare_late,
     namespaces::unshare_network,
     namespaces::unshare_cgroup,
@@ -204,7 +205,8 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
     let config = Config::new(spec, request, facts)?;
     let mut out = Columns::default();
     check::caller(&config)?;
-    check::unbuilt(&config, &mut out)?;
+    check::mounts(&config, &mut out)?;
+    check::platforms(&config, &mut out)?;
     for section in CHILD.iter().chain(HOST) {
         section(&config, &mut out)?;
     }
@@ -215,7 +217,7 @@ pub(crate) fn compile(spec: &Spec, request: &Request, facts: &HostFacts) -> Resu
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         rootfs: config.rootfs.clone(),
-        clone_flags: config.namespaces.clone_flags(),
+        clone_flags: namespaces::clone_flags(&config),
         own_pid_namespace: config.namespaces.own_pid(),
         joins: out.joins,
         slots: out.slots,

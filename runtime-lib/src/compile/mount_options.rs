@@ -155,7 +155,31 @@ pub(crate) fn propagation_name(change: u8) -> &'static str {
 
 /// Whether a mount is a bind mount.
 pub(super) fn is_bind(mount: &oci_spec::runtime::Mount) -> bool {
-    Options::read(mount.options().as_deref().unwrap_or_default()).bind.is_some()
+    Options::read(mount.options().as_deref().unwrap_or_default(), false).bind.is_some()
+}
+
+/// The options of a filesystem in one string, which the kernel parts at commas. Not at those of a
+/// label in quotes, nor, where the filesystem knows escapes (an overlay's paths), at one behind
+/// a backslash.
+fn pieces(text: &str, escapes: bool) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped, mut start) = (false, false, 0);
+    let part = move |(at, byte): (usize, u8)| {
+        let piece = text.get(start..at).unwrap_or_default();
+        quoted ^= byte == b'"' && is_label(piece);
+        let ends = at == text.len() || byte == b',' && !quoted && !escaped;
+        escaped = escapes && byte == b'\\' && !escaped;
+        ends.then(|| {
+            start = at + 1;
+            piece
+        })
+    };
+    let end = std::iter::once((text.len(), b','));
+    text.bytes().enumerate().chain(end).filter_map(part).filter(|piece| !piece.is_empty())
+}
+
+/// `context=`, `rootcontext=` and the like.
+fn is_label(option: &str) -> bool {
+    option.split('=').next().is_some_and(|key| key.ends_with("context"))
 }
 
 /// The options of one mount.
@@ -185,14 +209,13 @@ pub(super) struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Reads the options in order; a later one overrides an earlier one.
-    pub(super) fn read(list: &'a [String]) -> Self {
+    /// Reads the options in order; a later one overrides an earlier one. `escapes`: see [`pieces`].
+    pub(super) fn read(list: &'a [String], escapes: bool) -> Self {
         let mut options = Self::default();
         for (index, text) in list.iter().enumerate() {
             match find(text) {
                 Some(effect) => options.apply(effect, index),
-                None if text.is_empty() => {}
-                None => options.data.push(text),
+                None => options.data.extend(pieces(text, escapes)),
             }
         }
         options
@@ -291,7 +314,7 @@ mod tests {
 
     fn read(list: &[&str]) -> Attributes {
         let list: Vec<String> = list.iter().map(ToString::to_string).collect();
-        Options::read(&list).of_bind()
+        Options::read(&list, false).of_bind()
     }
 
     #[test]
@@ -324,8 +347,20 @@ mod tests {
         assert_eq!(change.set, attr::STRICTATIME);
         assert_eq!(change.clear & attr::ATIME, attr::ATIME);
         let list = ["rbind".to_owned(), "rnoatime".to_owned(), "rro".to_owned()];
-        let tree = Options::read(&list).of_tree();
+        let tree = Options::read(&list, false).of_tree();
         let set = attr::NOATIME | attr::RDONLY;
         assert_eq!(tree, Attributes { set, clear: attr::ATIME, yielding: 0 });
+    }
+    #[test]
+    fn options_in_one_string_are_parted_as_the_kernel_does() {
+        let parted = |text, escapes| pieces(text, escapes).collect::<Vec<_>>();
+        assert_eq!(parted("", false), [""; 0]);
+        assert_eq!(parted(",size=1k,,ro,", false), ["size=1k", "ro"]);
+        let overlay = r"lowerdir=/a\,b:/c\\,upperdir=/d";
+        assert_eq!(parted(overlay, true), [r"lowerdir=/a\,b:/c\\", "upperdir=/d"]);
+        assert_eq!(parted(overlay, false), [r"lowerdir=/a\", r"b:/c\\", "upperdir=/d"]);
+        let labelled = "rootcontext=\"u:r:t:s0:c1,c2\",x=\"1,2\"";
+        assert_eq!(parted(labelled, false), ["rootcontext=\"u:r:t:s0:c1,c2\"", "x=\"1", "2\""]);
+        assert_eq!(parted("context=\"a,b", false), ["context=\"a,b"], "a quote that nobody closes");
     }
 }

@@ -62,7 +62,8 @@ struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn read(index: usize, mount: &'a Mount) -> Self {
-        let options = Options::read(mount.options().as_deref().unwrap_or_default());
+        let escapes = mount.typ().as_deref() == Some("overlay");
+        let options = Options::read(mount.options().as_deref().unwrap_or_default(), escapes);
         let field = format!("mounts[{index}]");
         Self { mount, field, target: clean(mount.destination()), options }
     }
@@ -342,7 +343,7 @@ fn no_copy_up(entry: &Entry<'_>) -> Result<()> {
 
 fn filesystem(config: &Config<'_>, entry: &Entry<'_>, map: Option<IdMap>) -> Result<Op<Bytes>> {
     let Some(fstype) = entry.fstype() else {
-        return Err(entry.error("type", "is missing, and the mount is no bind mount"));
+        return Err(entry.error("type", "is missing, and options has neither bind nor rbind"));
     };
     if matches!(fstype, "bind" | "none") {
         let text = format!("a mount of type {fstype:?} needs the option bind or rbind");
@@ -354,7 +355,7 @@ fn filesystem(config: &Config<'_>, entry: &Entry<'_>, map: Option<IdMap>) -> Res
         no_data(entry, CGROUP_DATA)?;
     }
     let mut attributes = entry.options.of_new_mount();
-    let special = special(entry, fstype, attributes);
+    let mut special = special(entry, fstype, attributes);
     let mut options = entry.options.flags.clone();
     if attributes & attr::RDONLY != 0 && !PSEUDO.contains(&fstype) {
         options.push("ro");
@@ -368,6 +369,9 @@ fn filesystem(config: &Config<'_>, entry: &Entry<'_>, map: Option<IdMap>) -> Res
     }
     options.extend(&entry.options.data);
     let label = context(config, entry, fstype)?;
+    if label.is_some() {
+        special = special.with(Special::LABELLED);
+    }
     options.extend(label.as_deref());
     check_lengths(entry, &options, map)?;
     if special.has(Special::SEAL) {

@@ -65,12 +65,6 @@ impl<'a> Namespaces<'a> {
             let text = "a new user namespace has no rights over a mount namespace that is joined";
             return Err(Error::config(format!("{}.path", mount.field()), text));
         }
-        if of(LinuxNamespaceType::Mount).is_none() {
-            return Err(Error::unsupported(
-                "linux.namespaces",
-                "a container without a mount namespace of its own is not supported by this version of orlop",
-            ));
-        }
         Ok(Self(all))
     }
 
@@ -101,7 +95,7 @@ impl<'a> Namespaces<'a> {
         new.fold(0, |flags, kind| flags | *kind as u32)
     }
 
-    pub(super) fn clone_flags(&self) -> u32 {
+    fn clone_flags(&self) -> u32 {
         if self.joined(LinuxNamespaceType::User) {
             return 0;
         }
@@ -139,6 +133,20 @@ impl<'a> Namespaces<'a> {
         let namespace = self.find(LinuxNamespaceType::Pid)?;
         namespace.path.map(|_| namespace.field())
     }
+}
+
+/// The namespaces that clone3(2) makes.
+pub(super) fn clone_flags(config: &Config<'_>) -> u32 {
+    let network = if is_network_born(config) { LinuxNamespaceType::Network as u32 } else { 0 };
+    config.namespaces.clone_flags() | network
+}
+
+/// Whether clone3(2) makes the network as well: what a process allocates counts in its own cgroup,
+/// and that of a network namespace would leave little of a small limit.
+fn is_network_born(config: &Config<'_>) -> bool {
+    config.namespaces.is_new(LinuxNamespaceType::Network)
+        && !config.namespaces.joined(LinuxNamespaceType::User)
+        && super::cgroup::is_short_of_memory(config)
 }
 
 fn check_one(namespace: &Namespace<'_>) -> Result<()> {
@@ -291,7 +299,9 @@ pub(super) fn is_reborn(config: &Config<'_>) -> bool {
 }
 
 pub(super) fn unshare_network(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    unshare(config, out, LinuxNamespaceType::Network);
+    if !is_network_born(config) {
+        unshare(config, out, LinuxNamespaceType::Network);
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use orlop_init::plan::{Op, propagation};
 
 use super::{Columns, Config, kernel_path};
@@ -40,6 +40,9 @@ fn change(config: &Config<'_>) -> Result<Option<u8>> {
 /// go for the whole tree even without `r`: a mount that stayed shared would carry the container's
 /// mounts out. `unbindable` would forbid cloning the root; it is set on the root alone, at the end.
 pub(super) fn host_propagation(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if !has_mounts(config) {
+        return Ok(());
+    }
     let asked = change(config)?;
     let change = match asked.map(|change| (change & !propagation::RECURSIVE, change)) {
         None => propagation::SLAVE | propagation::RECURSIVE,
@@ -56,16 +59,30 @@ pub(super) fn host_propagation(config: &Config<'_>, out: &mut Columns) -> Result
     Ok(())
 }
 
+/// Whether the container has a mount namespace; without one it is only given another root.
+fn has_mounts(config: &Config<'_>) -> bool {
+    config.namespaces.separate(LinuxNamespaceType::Mount)
+}
+
 pub(super) fn open(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let isolate =
         change(config)?.is_some_and(|c| c & !propagation::RECURSIVE == propagation::SHARED);
     let path = kernel_path(&config.rootfs, "root.path")?;
-    out.child("root.path", Op::OpenRoot { path, isolate });
+    let in_place = !has_mounts(config);
+    let op = if in_place { Op::OpenRootInPlace { path } } else { Op::OpenRoot { path, isolate } };
+    out.child("root.path", op);
     Ok(())
 }
 
 pub(super) fn pivot(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    out.child("root", if config.request.no_pivot { Op::MoveRoot } else { Op::PivotRoot });
+    out.child(
+        "root",
+        match config.request.no_pivot {
+            _ if !has_mounts(config) => Op::EnterRoot,
+            true => Op::MoveRoot,
+            false => Op::PivotRoot,
+        },
+    );
     Ok(())
 }
 

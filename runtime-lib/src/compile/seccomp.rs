@@ -133,6 +133,12 @@ pub(super) fn after_hooks(config: &Config<'_>, out: &mut Columns) -> Result<()> 
 pub(super) fn meet(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let place = |wanted: fn(&Op<Bytes>) -> bool| out.child.iter().position(|step| wanted(&step.op));
     let listener = place(|op| matches!(op, Op::Seccomp { flags, .. } if flags & NEW_LISTENER != 0));
+    if listener.is_some() && config.facts.unprivileged && !config.user.is_new() {
+        // The init is executed outside, where nobody without privileges has rights over it (K8 in docs/security.md).
+        let text = "the listener of a process that joins a user namespace cannot be taken by a \
+                    caller who is not root";
+        return Err(Error::unsupported(LISTENER, text));
+    }
     let rebirth = place(|op| matches!(op, Op::Reborn { .. }));
     // One as the first process of a pid namespace is over long before.
     let rebirth = rebirth.filter(|_| namespaces::is_reborn(config));

@@ -82,9 +82,14 @@ fn write(config: &Config<'_>, key: &str, value: &str) -> Result<(String, Op<Byte
         let text = format!("sysctl {key:?} contradicts the field \"domainname\"");
         return Err(Error::config(field, text));
     }
-    if !namespace_of(&path).is_some_and(|kind| config.namespaces.separate(kind)) {
+    let kind = namespace_of(&path);
+    if !kind.is_some_and(|kind| config.namespaces.separate(kind)) {
         let text = format!("sysctl {key:?} is not in a separate kernel namespace");
-        return Err(Error::config(field, text));
+        let error = Error::config(field, text);
+        return Err(match kind.map(super::namespaces::name) {
+            Some(kind) => error.hint(format!("linux.namespaces has none of type {kind}")),
+            None => error,
+        });
     }
     // A newline would end the value, and what follows it would be lost.
     if value.contains(['\0', '\n']) {

@@ -16,6 +16,28 @@ const CLOCKS: [&str; 2] = ["boottime", "monotonic"];
 
 /// A new time namespace with its offsets, which can only be set before anybody is in it.
 pub(super) fn namespace(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if is_late(config) { Ok(()) } else { make(config, out) }
+}
+
+/// The same for a caller without privileges who joins a user namespace: it may make others only
+/// in there.
+pub(super) fn late_namespace(config: &Config<'_>, out: &mut Columns) -> Result<()> {
+    if !is_late(config) {
+        return Ok(());
+    }
+    if !offsets(config)?.is_empty() {
+        // procfs gives the files of the init, which nobody may trace, to the host's root.
+        let text = "cannot be set by a caller who is not root in a user namespace that is joined";
+        return Err(Error::unsupported(FIELD, text));
+    }
+    make(config, out)
+}
+
+fn is_late(config: &Config<'_>) -> bool {
+    config.facts.unprivileged && config.user.is_some() && !config.user.is_new()
+}
+
+fn make(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let offsets = offsets(config)?;
     match config.namespaces.new_field(LinuxNamespaceType::Time) {
         Some(field) => {

@@ -1,6 +1,7 @@
 //! `linux.cgroupsPath` and annotations -> the unit that systemd makes for the container, for the
 //! systemd driver.
 
+use super::cgroup::{early, resources, wanted};
 use super::{Columns, Config, variant};
 use crate::cgroup::systemd::{Bus, Property, Value};
 use crate::cgroup::{CgroupWrite, IfMissing};
@@ -37,7 +38,7 @@ fn is_slice(unit: &str) -> bool {
 /// The unit, where systemd makes the container's cgroup.
 pub(super) fn unit(config: &Config<'_>) -> Result<Option<Step<UnitPlan>>> {
     let Some(bus) = &config.request.systemd else { return Ok(None) };
-    let names = names(super::cgroup::wanted(config)?, &config.request.id)?;
+    let names = names(wanted(config)?, &config.request.id)?;
     let default = match bus {
         Bus::System => "system.slice",
         Bus::User(_) => "user.slice",
@@ -50,7 +51,7 @@ pub(super) fn unit(config: &Config<'_>) -> Result<Option<Step<UnitPlan>>> {
     };
     let mut properties = base(&names, slice);
     properties.extend(annotated(config)?);
-    properties.extend(limit_properties(&super::cgroup::resources(config)?.limits.writes));
+    properties.extend(limit_properties(&early(resources(config)?.limits.writes)));
     let manager = config.facts.manager_cgroup.trim_end_matches('/');
     let op = UnitPlan {
         cgroup: format!("{manager}{path}"),

@@ -79,6 +79,10 @@ fn run(
                 _ => Ok(()),
             }
         }
+        HostOp::LateUnitProperty(property) => {
+            let unit = plan.unit.as_ref().ok_or_else(|| Error::bug("a property without a unit"))?;
+            super::unit::set_late(&unit.op, property)
+        }
         HostOp::DeviceProgram(program) => match target.cgroup {
             Some(cgroup) => cgroup.attach_devices(program),
             None => Ok(()),

@@ -87,6 +87,7 @@ impl Init {
             strings: plan.strings(),
             preserve_fds: plan.preserve_fds,
             admission: plan.admission(),
+            session: plan.session(),
         };
         let file = inherit.add(image::plan(&encode(&header, plan)?)?)?;
         let number = CString::new(file.to_string()).map_err(|_| Error::bug("a number with NUL"))?;

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use orlop_init::plan::{EXIT_NO_PLAN, Op, Step as Doing, progress};
+use orlop_init::plan::{EXIT_NO_PLAN, Op, Special, Step as Doing, progress};
 use serde::{Deserialize, Serialize};
 
 use crate::container::ExitStatus;
@@ -93,7 +93,21 @@ pub(crate) fn failure(plan: &Plan, file: &File, ended: Option<ExitStatus>) -> Er
     let Some(step) = plan.child.get(index) else {
         return Error::bug("the init reported an operation that is not in its plan");
     };
-    describe(&page, what(&step.op), step.field.clone(), ended)
+    let field = if refuses_label(&step.op, &page) {
+        Field::from("linux.mountLabel".to_owned())
+    } else {
+        step.field.clone()
+    };
+    describe(&page, what(&step.op), field, ended)
+}
+
+/// Whether an option was refused that is not the mount's own.
+fn refuses_label(op: &Op<Bytes>, page: &Page) -> bool {
+    let labelled = matches!(op, Op::Filesystem(new) if new.special.has(Special::LABELLED));
+    labelled
+        && page.word(progress::STATE) == progress::FAILED
+        && Doing::from_number(page.word(progress::STEP)) == Some(Doing::SetOption)
+        && page.detail().starts_with("context=")
 }
 
 /// A signal's name, and what it says about who sent it.
@@ -214,6 +228,7 @@ fn text(doing: Doing, errno: i32) -> &'static str {
         Doing::Attach => "cannot attach the mount",
         Doing::CopyUp => "tmpcopyup: cannot copy the content below the mountpoint",
         Doing::OpenProcfs => "cannot mount a private procfs",
+        Doing::HostProcfs => "cannot use the host's /proc",
         Doing::Open => "cannot open",
         Doing::Write => "cannot write",
         Doing::WrongObject => "what is there is not what it must be",
@@ -247,7 +262,7 @@ fn what(op: &Op<Bytes>) -> String {
     match op {
         Op::JoinNamespace { .. } => "cannot join the namespace".to_owned(),
         Op::Unshare { .. } => "cannot create the namespace".to_owned(),
-        Op::OpenProcfs => "the host's /proc".to_owned(),
+        Op::OpenProcfs => "cannot apply it".to_owned(),
         Op::Attribute { name, .. } => applying(&name.to_text()),
         Op::TimeNamespace { offsets } if offsets.0.is_empty() => {
             "cannot create the time namespace".to_owned()
@@ -274,7 +289,9 @@ fn what(op: &Op<Bytes>) -> String {
         Op::CheckIdMaps { .. } => "cannot join the user namespace".to_owned(),
         Op::NamespaceUser { .. } => "cannot become a user of the user namespace".to_owned(),
         Op::HostPropagation { .. } => "cannot set the propagation of the host's mounts".to_owned(),
-        Op::OpenRoot { path, .. } => format!("invalid rootfs: {}", quoted(path)),
+        Op::OpenRoot { path, .. } | Op::OpenRootInPlace { path } => {
+            format!("invalid rootfs: {}", quoted(path))
+        }
         Op::UseRoot | Op::Chroot { .. } => "cannot enter the container's root".to_owned(),
         Op::Bind(bind) => mounting(&bind.source, &bind.target),
         Op::Filesystem(filesystem) if filesystem.source.to_text().is_empty() => {
@@ -289,7 +306,9 @@ fn what(op: &Op<Bytes>) -> String {
         Op::RunHook(hook) => format!("error running hook {}", quoted(&hook.path)),
         Op::MaskPath { path } => format!("cannot mask {}", quoted(path)),
         Op::ReadonlyPath { path } => format!("cannot make {} read-only", quoted(path)),
-        Op::PivotRoot | Op::MoveRoot => "cannot make the root filesystem the root".to_owned(),
+        Op::PivotRoot | Op::MoveRoot | Op::EnterRoot => {
+            "cannot make the root filesystem the root".to_owned()
+        }
         Op::RootPropagation { .. } => "cannot set the propagation of the root mount".to_owned(),
         Op::CreateCwd { path } => format!("cannot create the working directory {}", quoted(path)),
         Op::Terminal(_) => "cannot set the terminal up".to_owned(),

@@ -51,6 +51,23 @@ pub(crate) fn admit(unit: &Step<UnitPlan>, init: &Init) -> Result<Cgroup, NotAdm
     Ok(cgroup)
 }
 
+/// Has systemd put an init into its container's unit: into the cgroup `path`, which is `below` in
+/// the unit's. A user's systemd asks the system's for what it may not do itself.
+///
+/// # Errors
+/// systemd refuses, or has not done it.
+pub(crate) fn attach(unit: &UnitRecord, below: &str, path: &str, init: &Init) -> Result<()> {
+    let name = &unit.name;
+    let pid = u32::try_from(init.pid()).map_err(|_| Error::bug("a negative pid"))?;
+    Manager::connect(&unit.bus)?.attach(name, below, pid)?;
+    let actual = host::cgroup_of(init.pid())?;
+    if actual != path {
+        let message = format!("systemd left a process in the cgroup {actual:?}, not in {path:?}");
+        return Err(Error::new(ErrorKind::System, message));
+    }
+    Ok(())
+}
+
 /// Tells systemd of other limits.
 ///
 /// # Errors
@@ -59,6 +76,15 @@ pub(crate) fn set_properties(unit: &UnitRecord, properties: &[Step<Property>]) -
     let all: Vec<Property> = properties.iter().map(|step| step.op.clone()).collect();
     let mut manager = Manager::connect(&unit.bus)?;
     manager.set(&unit.name, &all).map_err(|failed| named(failed, properties))
+}
+
+/// Tells systemd of a limit that was not for the time of setting up.
+///
+/// # Errors
+/// It refuses.
+pub(super) fn set_late(unit: &UnitPlan, property: &Property) -> Result<()> {
+    let mut manager = Manager::connect(&unit.bus)?;
+    manager.set(&unit.name, std::slice::from_ref(property)).map_err(|failed| failed.error)
 }
 
 /// Ends the unit, if it is there, and has systemd forget that it failed, if it did.

@@ -328,6 +328,8 @@ unsafe fn arrange(child: &Child) -> Result<(), SpawnError> {
 /// Only in the child of `spawn`.
 unsafe fn keep_capabilities(child: &Child) -> Result<(), SpawnError> {
     const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+    /// The last that every kernel knows that this runs on: CAP_CHECKPOINT_RESTORE, since Linux 5.9.
+    const KNOWN: libc::c_int = 40;
     if !child.keep_capabilities {
         return Ok(());
     }
@@ -338,7 +340,7 @@ unsafe fn keep_capabilities(child: &Child) -> Result<(), SpawnError> {
     if unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) } < 0 {
         return Err(SpawnError::Capabilities(errno()));
     }
-    for capability in 0..64 {
+    for capability in 0..64_i32 {
         // SAFETY: plain numbers.
         let raised = unsafe {
             libc::syscall(
@@ -352,8 +354,7 @@ unsafe fn keep_capabilities(child: &Child) -> Result<(), SpawnError> {
         };
         match raised {
             0 => {}
-            // Beyond the last that the kernel knows.
-            _ if errno() == libc::EINVAL => break,
+            _ if errno() == libc::EINVAL && capability > KNOWN => break,
             _ => return Err(SpawnError::Capabilities(errno())),
         }
     }

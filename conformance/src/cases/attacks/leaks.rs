@@ -11,7 +11,7 @@ use crate::suite::{Case, Section};
 use crate::{Bundle, Test};
 
 /// Descriptors that the runtime's caller left open: to `/`, to the sentinel, to a file of it, again and again.
-fn leak(sentinel: &Sentinel<'_>) {
+pub(super) fn leak(sentinel: &Sentinel<'_>) {
     let open = |path: &str| std::fs::File::open(path).unwrap();
     let files = [open("/"), open(&sentinel.at("")), open(&sentinel.at(MARKER))];
     for number in 10..22 {
@@ -34,7 +34,7 @@ pub(super) fn add(list: &mut Vec<Case>) {
 }
 
 /// The payload's descriptors, but for the three streams.
-fn extra(facts: &payload::Facts) -> Vec<String> {
+pub(super) fn extra(facts: &payload::Facts) -> Vec<String> {
     let all = facts["fds"].as_array().unwrap().iter();
     all.filter(|f| f["fd"].as_i64() > Some(2)).map(ToString::to_string).collect()
 }

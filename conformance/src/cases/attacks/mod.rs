@@ -4,9 +4,11 @@
 //! What is attacked is the case's own: a tree of files that stands for the host (the [`Sentinel`]), compared before and
 //! after, and never a setting of the whole machine.
 
+mod calls;
 mod images;
 mod leaks;
 mod races;
+mod users;
 
 use std::path::{Path, PathBuf};
 
@@ -111,5 +113,7 @@ fn section<'l>(list: &'l mut Vec<Case>, name: &'static str) -> Section<'l> {
 pub(super) fn add(list: &mut Vec<Case>) {
     images::add(list);
     leaks::add(list);
+    calls::add(list);
+    users::add(list);
     races::add(list);
 }

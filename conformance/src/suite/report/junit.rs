@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Report, Verdict};
 
 /// Text for XML and HTML: what has a meaning there is escaped, and what may not be there is replaced.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -25,7 +25,8 @@ pub fn line(row: &Row, runtime: &Runtime) -> String {
     text
 }
 
-/// The summary: counts by section, then each failure with what was seen, known deviations, and why cases were skipped.
+/// The summary: counts by section, then each failure with what was seen, known deviations, and why cases were skipped;
+/// at the end one line about the runtime that is judged.
 #[must_use]
 pub fn text(report: &Report) -> String {
     let mut out = String::new();
@@ -40,7 +41,14 @@ fn write_all(report: &Report, out: &mut String) -> std::fmt::Result {
         table(report, index, out)?;
         details(report, index, out)?;
     }
-    Ok(())
+    let c = report.counts(0, None);
+    let word = if c.fail == 0 { "ok" } else { "FAILED" };
+    // As libtest says it, so that who adds up those lines adds up this one, too.
+    writeln!(
+        out,
+        "\ntest result: {word}. {} passed; {} failed; {} deviations with a reason; {} skipped",
+        c.pass, c.fail, c.known, c.skip
+    )
 }
 
 fn table(report: &Report, runtime: usize, out: &mut String) -> std::fmt::Result {
@@ -69,4 +77,28 @@ fn details(report: &Report, runtime: usize, out: &mut String) -> std::fmt::Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cell;
+    use super::*;
+
+    #[test]
+    fn last_line_counts_the_judged_runtime_alone_as_libtest_does() {
+        let cell = |verdict| Cell { verdict, text: String::new(), millis: 0 };
+        let row = |first| Row {
+            section: "s",
+            name: "n".into(),
+            spec: "",
+            cells: vec![cell(first), cell(Verdict::Fail)],
+        };
+        let runtime = || Runtime { label: "x".into(), path: "/x".into(), version: "x 1".into() };
+        let rows = [Verdict::Pass, Verdict::Pass, Verdict::Known, Verdict::Skip].map(row).into();
+        let text = text(&Report::new(vec![runtime(), runtime()], rows));
+        assert_eq!(
+            text.lines().last(),
+            Some("test result: ok. 2 passed; 0 failed; 1 deviations with a reason; 1 skipped")
+        );
+    }
 }

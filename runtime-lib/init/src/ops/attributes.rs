@@ -1,7 +1,7 @@
 //! What security modules (AppArmor, SELinux) are told of the process.
 
 use orlop_init::plan::Step;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::paths::Path;
@@ -10,22 +10,21 @@ use crate::run::Init;
 
 /// Opens the procfs of the host, before anything of a container is joined or mounted: a
 /// container's own `/proc` may be its image's or its neighbour's work (CVE-2019-16884,
-/// CVE-2023-28642).
+/// CVE-2023-28642). Its `self` is this process also where the container has another pid namespace.
 ///
 /// It is the mount that the runtime itself relies on. A new instance would do no better, and
 /// cannot be had for every process that joins a user namespace.
-pub(crate) fn open_procfs(init: &mut Init<'_>) -> Result<(), Fail> {
+pub(crate) fn host_procfs() -> Result<OwnedFd, Fail> {
     /// Inode of procfs's root directory (PROC_ROOT_INO).
     const ROOT_INODE: u64 = 1;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let procfs = rustix::fs::open(c"/proc", flags, Mode::empty()).at(Step::Open)?;
-    let kind = rustix::fs::fstatfs(&procfs).at(Step::Open)?.f_type;
-    let inode = rustix::fs::fstat(&procfs).at(Step::Open)?.st_ino;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let procfs = rustix::fs::open(c"/proc", flags, Mode::empty()).at(Step::HostProcfs)?;
+    let kind = rustix::fs::fstatfs(&procfs).at(Step::HostProcfs)?.f_type;
+    let inode = rustix::fs::fstat(&procfs).at(Step::HostProcfs)?.st_ino;
     if kind != rustix::fs::PROC_SUPER_MAGIC || inode != ROOT_INODE {
-        return Err(Fail::new(Step::WrongObject));
+        return Err(Fail::new(Step::HostProcfs));
     }
-    init.host_procfs = Some(procfs);
-    Ok(())
+    Ok(procfs)
 }
 
 /// Writes an attribute of this process, on that procfs and nothing that is mounted in it

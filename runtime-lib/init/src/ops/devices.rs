@@ -41,7 +41,9 @@ pub(crate) fn node<'a>(init: &mut Init<'a>, device: &Device<Str<'a>>) -> Result<
         Ok(()) => own(directory, name, device),
         Err(Errno::EXIST) => check_existing(directory, name, kind, number),
         // Some sandboxes forbid mknod(2) to root: the host's node serves as well.
-        Err(Errno::PERM) => bind_from_host(directory, name, path, kind, number),
+        Err(Errno::PERM) if !init.mounts_are_the_hosts => {
+            bind_from_host(directory, name, path, kind, number)
+        }
         Err(errno) => Err(Fail::errno(Step::Whole, errno)),
     }
 }

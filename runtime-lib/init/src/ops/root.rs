@@ -59,6 +59,14 @@ pub(crate) fn open(init: &mut Init<'_>, path: &CStr, isolate: bool) -> Result<()
     Ok(())
 }
 
+/// Opens the root filesystem in the mount namespace of the runtime: nothing may be mounted.
+pub(crate) fn open_in_place(init: &mut Init<'_>, path: &CStr) -> Result<(), Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    init.root = Some(rustix::fs::open(path, flags, Mode::empty()).at(Step::OpenSource)?);
+    init.mounts_are_the_hosts = true;
+    Ok(())
+}
+
 /// Takes the root of the joined mount namespace as the container's.
 pub(crate) fn use_current(init: &mut Init<'_>) -> Result<(), Fail> {
     init.root = Some(open_slash()?);
@@ -68,6 +76,12 @@ pub(crate) fn use_current(init: &mut Init<'_>) -> Result<(), Fail> {
 fn open_slash() -> Result<OwnedFd, Fail> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Whole)
+}
+
+/// Makes the root the process's root, and nothing else.
+pub(crate) fn chroot(init: &Init<'_>) -> Result<(), Fail> {
+    enter(init.root()?)?;
+    rustix::process::chdir(c"/").at(Step::Chdir)
 }
 
 /// Makes an open directory the root.

@@ -68,7 +68,10 @@ fn send(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     let payload = [rustix::io::IoSlice::new(b"/dev/pts/ptmx")];
-    rustix::net::sendmsg(socket, &payload, &mut control, SendFlags::NOSIGNAL).map(drop)
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(socket, &payload, &mut control, SendFlags::NOSIGNAL)
+    })
+    .map(drop)
 }
 
 /// The slave as `/dev/console`: on a new file, or on one that is there, never through a link

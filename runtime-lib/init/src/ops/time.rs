@@ -1,9 +1,10 @@
 //! The time namespace.
 
 use orlop_init::plan::Step;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use super::attributes::host_procfs;
 use super::sysctl;
 use crate::progress::{At, Fail};
 use crate::sys;
@@ -14,28 +15,16 @@ const CLONE_NEWTIME: u32 = 0x80;
 /// children is all that leads into it before the first child.
 pub(crate) fn enter_new(offsets: &[u8]) -> Result<(), Fail> {
     sys::unshare(CLONE_NEWTIME).at(Step::Whole)?;
-    let procfs = open_procfs()?;
+    let procfs = host_procfs()?;
     if !offsets.is_empty() {
         let path = c"self/timens_offsets";
         sysctl::write_file(procfs.as_fd(), path, ResolveFlags::empty(), offsets)?;
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let path = c"self/ns/time_for_children";
-    let namespace = rustix::fs::openat(&procfs, path, flags, Mode::empty()).at(Step::OpenProcfs)?;
+    let namespace = rustix::fs::openat(&procfs, path, flags, Mode::empty()).at(Step::HostProcfs)?;
     sys::setns(namespace.as_fd(), CLONE_NEWTIME).at(Step::Whole)?;
     sys::retire(namespace);
     sys::retire(procfs);
     Ok(())
-}
-
-/// The runtime's own: nothing of the container is mounted or joined yet, and its `self` is this
-/// process also where the container has another pid namespace.
-fn open_procfs() -> Result<OwnedFd, Fail> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let procfs = rustix::fs::open(c"/proc", flags, Mode::empty()).at(Step::OpenProcfs)?;
-    let kind = rustix::fs::fstatfs(&procfs).at(Step::OpenProcfs)?.f_type;
-    if kind != PROC_SUPER_MAGIC {
-        return Err(Fail::new(Step::OpenProcfs));
-    }
-    Ok(procfs)
 }

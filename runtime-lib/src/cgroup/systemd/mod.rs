@@ -168,6 +168,18 @@ impl Manager {
         Err(NotStarted { error, property: None, begun: true })
     }
 
+    /// Puts a process into a unit that runs: into its cgroup, or `below` in that, as `/sub`.
+    /// Success does not say that it is there. Since systemd 238.
+    ///
+    /// # Errors
+    /// systemd refuses.
+    pub(crate) fn attach(&mut self, unit: &str, below: &str, pid: u32) -> Result<()> {
+        let pids = Value::Array("u".to_owned(), vec![Value::U32(pid)]);
+        let arguments = [Value::text(unit), Value::text(below), pids];
+        let failed = |fault| fault_error(&format!("unable to put a process into {unit:?}"), fault);
+        self.call("AttachProcessesToUnit", &arguments).map(drop).map_err(failed)
+    }
+
     /// Stops a unit, waits until it has, and has systemd forget how it ended.
     ///
     /// # Errors

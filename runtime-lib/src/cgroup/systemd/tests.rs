@@ -331,7 +331,8 @@ fn a_unit_is_stopped_and_forgotten() {
 
 #[test]
 fn a_systemd_that_does_not_answer_is_not_waited_for_forever() {
-    let short = Duration::from_millis(200);
+    // Long enough for a greeting on a busy machine.
+    let short = Duration::from_millis(1500);
     let begin = Instant::now();
     let error = failure(short, |peer| peer.greet());
     assert_eq!(error, "Timeout waiting for systemd to create x.scope");
@@ -344,13 +345,13 @@ fn a_systemd_that_does_not_answer_is_not_waited_for_forever() {
     let error = failure(short, |peer| {
         peer.greet();
         peer.begin_job("StartTransientUnit", "/job/1");
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + Duration::from_secs(6);
         while Instant::now() < end {
             peer.send(&job_removed(JOB_REMOVED, "/job/2", "done"));
         }
     });
     assert_eq!(error, "Timeout waiting for systemd to create x.scope");
-    assert!(begin.elapsed() < Duration::from_secs(15));
+    assert!(begin.elapsed() < Duration::from_secs(20));
     let (result, _) = with_server(false, short, |_| {}, |manager| manager.map(drop));
     assert_eq!(result.unwrap_err(), Fault::Late);
 }

@@ -261,8 +261,11 @@ fn of_namespaces_and_the_root() {
         linux("namespaces", json!([{"type": "mount"}, {"type": kind, "path": path}]))
     };
     check(vec![
-        (json!({"linux": null}), "linux.namespaces", "mount namespace"),
-        (namespaces(json!([{"type": "pid"}])), "linux.namespaces", "mount namespace"),
+        (
+            json!({"linux": {"namespaces": [{"type": "user"}], "uidMappings": map(9), "gidMappings": map(9)}}),
+            "linux.namespaces",
+            "mount namespace",
+        ),
         (namespaces(json!([{"type": "moon"}])), "linux.namespaces[0].type", "unknown variant"),
         (
             namespaces(json!([{"type": "mount"}, {"type": "mount"}])),
@@ -492,6 +495,36 @@ fn of_seccomp() {
     assert!(plan(&patched(&patch)).is_err());
 }
 
+/// In the runtime's mount namespace nothing may be mounted.
+#[test]
+fn of_the_mount_namespace_that_is_not_there() {
+    let without = |mut patch: Value| {
+        super::merge(&mut patch, &json!({"linux": {"namespaces": [{"type": "pid"}]}}));
+        patch
+    };
+    let proc = json!({"destination": "/proc", "type": "proc", "source": "proc"});
+    let text = "takes a mount namespace: it would change the host's mounts";
+    check(vec![
+        (without(json!({"mounts": [proc]})), "mounts", text),
+        (without(json!({"linux": {"maskedPaths": ["/m"]}})), "linux.maskedPaths", text),
+        (without(json!({"linux": {"readonlyPaths": ["/m"]}})), "linux.readonlyPaths", text),
+        (
+            without(json!({"linux": {"rootfsPropagation": "slave"}})),
+            "linux.rootfsPropagation",
+            text,
+        ),
+        (without(json!({"root": {"readonly": true}})), "root.readonly", text),
+        (without(json!({"process": {"terminal": true}})), "process.terminal", text),
+    ]);
+    let plan = super::plan(&patched(&without(json!({})))).unwrap();
+    let all = plan.to_text();
+    for mounting in ["propagation", "open-root ", "pivot-root", "move-root"] {
+        assert!(!all.contains(mounting), "{mounting}: {all}");
+    }
+    assert!(all.contains("enter-root"), "{all}");
+    assert_eq!(plan.warnings[0].0.as_ref(), "linux.namespaces");
+}
+
 #[test]
 fn of_the_id() {
     let (spec, _) = crate::bundle::parse(&serde_json::to_vec(&base()).unwrap()).unwrap();
@@ -527,4 +560,20 @@ fn of_callers_who_are_not_root() {
     config["process"] = json!({"user": {"additionalGids": [7]}});
     let error = compiled(&config).unwrap_err();
     assert_eq!(error.field(), Some("process.user.additionalGids"));
+    // In a user namespace of somebody else's it has few rights over its own init.
+    let joined = json!([{"type": "mount"}, {"type": "time"}, {"type": "user", "path": "/u"}]);
+    let config = json!({"linux": {"namespaces": joined}});
+    let text = compiled(&config).unwrap().to_text();
+    assert!(text.find("time-namespace") > text.find("/u"), "{text}");
+    let mut late = config.clone();
+    late["linux"]["timeOffsets"] = json!({"boottime": {"secs": 5}});
+    assert_eq!(compiled(&late).unwrap_err().field(), Some("linux.timeOffsets"));
+    let mut asking = config.clone();
+    asking["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/agent",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
+    assert_eq!(compiled(&asking).unwrap_err().field(), Some("linux.seccomp.listenerPath"));
+    asking["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "user"}]);
+    asking["linux"]["uidMappings"] = map.clone();
+    asking["linux"]["gidMappings"] = map;
+    let _ = compiled(&asking).unwrap();
 }
