@@ -20,6 +20,18 @@ fn applets() -> &'static [String] {
     })
 }
 
+/// Copies a program that is to be executed at once.
+///
+/// Another process does it: what other threads start meanwhile would inherit a descriptor of ours that writes, and as
+/// long as it is open the copy is a "text file busy".
+///
+/// # Panics
+/// Where it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("--").args([from, to]).output().expect("cp");
+    assert!(done.status.success(), "{done:?}");
+}
+
 /// Makes a root filesystem at `dir`, which must not exist.
 ///
 /// busybox is copied, never linked: a container's root may write to it.

@@ -49,7 +49,7 @@ impl<'t> Rootless<'t> {
         rootfs::make(&dir.join("rootfs"));
         std::fs::create_dir(dir.join("run")).unwrap();
         let program = dir.join(t.runtime().file_name().unwrap());
-        std::fs::copy(t.runtime(), &program).unwrap();
+        rootfs::copy_program(t.runtime(), &program);
         own(&dir, USER);
         let mut new = Self {
             t,

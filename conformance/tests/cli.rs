@@ -233,7 +233,7 @@ fn help_is_printed_when_nothing_is_asked_for() {
     if t.differs(&[Peer::Crun], "uses argp") {
         return;
     }
-    for args in [&[][..], &["--help"], &["-h"], &["help"]] {
+    for args in [&[][..], &["--help"], &["-h"], &["help"], &["help", "help"], &["help", "-h"]] {
         let done = t.bare().args(args).done().ok();
         assert_eq!(done.lines()[0], "NAME:", "{done}");
     }
@@ -283,6 +283,29 @@ fn repeated_flags_are_taken_the_last_one_wins() {
     bundle.write();
     let run = t.command(["--root"]).arg(t.root()).args(["run", "--bundle", "/nowhere", "--bundle"]);
     let _ = run.arg(&bundle.dir).arg(&bundle.id).done().exits(8);
+}
+
+#[test]
+fn signal_may_be_empty_and_options_follow_it() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "uses argp") {
+        return;
+    }
+    let stops = |arguments: &[&str]| {
+        let c = t.bundle().sh("trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done");
+        let c = c.run_detached();
+        c.wait_for_output("up");
+        let _ = c.call("kill", &[], arguments).ok();
+        format!("{:?}", c.reap())
+    };
+    assert!(stops(&[""]).contains("Exited"), "the default");
+    for arguments in [&["--", "9"][..], &["9", "--all"], &["-a", "9"], &["9", "-all=false"]] {
+        assert!(stops(arguments).contains("SIGKILL"), "{arguments:?}");
+    }
+    let c = t.bundle().args(&["/bin/sleep", "100"]).run_detached();
+    assert_eq!(c.call("kill", &[], &["--help"]).ok().lines()[0], "NAME:");
+    let _ = c.call("kill", &[], &["-9"]).exits(1);
+    assert_eq!(c.status(), "running");
 }
 
 #[test]

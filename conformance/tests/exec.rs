@@ -226,6 +226,8 @@ fn stopped_containers_take_none() {
     let c = t.bundle().args(&["/bin/true"]).run_detached();
     let _ = c.reap();
     refused(exec(&c, &[], &["/bin/true"]), "cannot exec in a stopped container");
+    // Whatever else is wrong: here is no terminal.
+    refused(exec(&c, &["--tty"], &["/bin/true"]), "cannot exec in a stopped container");
     // Before its end was waited for, too.
     let c = t.bundle().args(&["/bin/true"]).run_detached();
     c.wait_gone();
@@ -540,6 +542,9 @@ fn capabilities_are_added_to_three_sets() {
     for set in ["CapBnd", "CapEff", "CapPrm"] {
         assert_eq!(found[set], "0000000020002421", "{set}");
     }
+    // Unknown ones are left out, as those of config.json are.
+    let found = status(exec(&c, &["--cap", "CAP_FLY", "--cap", "CAP_CHOWN"], &cat));
+    assert_eq!(found["CapEff"], "0000000020000421");
     // Of a configuration with an inheritable set, the ambient set gets it, as far as the kernel allows.
     let mut config = c.bundle.config.clone();
     config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);

@@ -133,6 +133,27 @@ fn hooks_get_their_own_arguments_and_environment() {
 }
 
 #[test]
+fn hooks_at_the_start_have_the_programs_environment_unless_they_name_their_own() {
+    let Some(t) = Test::begin() else { return };
+    let script = ["/bin/sh", "-c", "env | sort >>/out"];
+    let own = json!({"path": "/bin/sh", "args": script, "env": ["MINE=1", "PATH=/bin"]});
+    let bundle = t
+        .bundle()
+        .file("/out", "", 0o666)
+        .file("/etc/passwd", "user:x:7:7::/home/of/7:/bin/sh\n", 0o644)
+        .set("/process/user", json!({"uid": 7, "gid": 7}))
+        .set("/process/env", json!(["ONE=two", "PATH=/bin"]))
+        .push("/hooks/startContainer", json!({"path": "/bin/sh", "args": script}))
+        .push("/hooks/startContainer", own);
+    let _ = bundle.run().ok();
+    let text = lossy(&bundle.rootfs().join("out"));
+    let set_by_the_shell = ["PWD=", "SHLVL=", "OLDPWD="];
+    let lines = text.lines().filter(|l| !set_by_the_shell.iter().any(|own| l.starts_with(own)));
+    let with = ["HOME=/home/of/7", "ONE=two", "PATH=/bin"];
+    assert_eq!(lines.collect::<Vec<_>>(), [&with[..], &["MINE=1", "PATH=/bin"]].concat());
+}
+
+#[test]
 fn failing_hooks_before_the_start_stop_the_creation() {
     let Some(t) = Test::begin() else { return };
     for name in ["prestart", "createRuntime", "createContainer"] {

@@ -215,7 +215,7 @@ fn console_socket_that_nobody_listens_on_fails_the_creation() {
 #[test]
 fn attached_terminal_copies_both_ways() {
     let Some(t) = Test::begin() else { return };
-    // The size may come a moment after the start; of 0 0 busybox says nothing, and exits with 0.
+    // With others the size may come a moment after the start; of 0 0 busybox says nothing, and exits with 0.
     let script = "until stty size 2>/dev/null | grep .; do sleep 0.05; done; \
                   read line; echo \"got $line\"; exit 6";
     let bundle = t.bundle().set("/process/terminal", json!(true)).sh(script);
@@ -236,6 +236,36 @@ fn attached_terminal_copies_both_ways() {
     let text = read_until(&mut master, "got hello");
     assert!(text.contains("got hello"), "{text}");
     let _ = running.done().exits(6);
+}
+
+#[test]
+fn attached_terminal_has_its_size_and_modes_from_the_beginning() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun, Peer::Runc], "set them while the program runs already") {
+        return;
+    }
+    let script = "stty size; stty -a | grep -o -e -onlcr; sleep 1000";
+    let bundle = t.bundle().set("/process/terminal", json!(true)).sh(script);
+    bundle.write();
+    let exec = ["exec", "-t", &bundle.id, "/bin/sh", "-c", script];
+    let run = ["run", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id];
+    let size = nix::pty::Winsize { ws_row: 21, ws_col: 63, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut terminals = Vec::new();
+    for arguments in [&run[..], &exec] {
+        let pty = openpty(Some(&size), None).unwrap();
+        let (mut master, slave) = (File::from(pty.master), File::from(pty.slave));
+        let call = Run::new("/usr/bin/setsid", t.dir()).args(["-c", "-w"]).arg(t.runtime());
+        let call = call.arg("--root").arg(t.root()).args(arguments);
+        let running = call.stdin(Stdio::from(slave.try_clone().unwrap())).stdout(slave).spawn();
+        let text = read_until(&mut master, "onlcr\r\n");
+        // The carriage returns are those of the caller's terminal: without them a screen shows a staircase.
+        assert_eq!(text, "21 63\r\n-onlcr\r\n");
+        terminals.push((master, running));
+    }
+    let _ = t.call(&["delete", "--force", &bundle.id]);
+    for (_master, running) in terminals {
+        let _ = running.done();
+    }
 }
 
 #[test]

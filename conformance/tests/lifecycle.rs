@@ -410,6 +410,10 @@ fn kill_kill_without_a_pid_namespace_kills_all_of_the_container() {
     assert!(!proc::is_gone(child));
     let _ = c.kill("KILL").ok();
     wait_for("the end of the child", || proc::is_gone(child));
+    // All are dead, as was asked; for another signal there is nobody.
+    let _ = c.reap();
+    let _ = c.kill("KILL").ok();
+    let _ = c.kill("TERM").fails("container not running");
 }
 
 #[test]
@@ -445,6 +449,28 @@ fn run_keep_leaves_state_and_cgroup_until_delete() {
     assert!(bundle.cgroup().join("cgroup.events").exists());
     let _ = t.call(&["delete", &bundle.id]).ok();
     bundle.assert_nothing_left();
+}
+
+#[test]
+fn run_keep_leaves_what_could_not_be_run_as_a_container_that_has_ended() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "has nothing to keep") {
+        return;
+    }
+    let hook =
+        |name: &str| t.bundle().set(&format!("/hooks/{name}"), json!([{"path": "/bin/false"}]));
+    for flags in [&["--keep"][..], &["--keep", "--detach"]] {
+        for bundle in [t.bundle().args(&["/no/such/program"]), hook("poststart")] {
+            let _ = bundle.command("run", flags).done().exits(1);
+            let state = t.call(&["state", &bundle.id]).ok().json();
+            assert_eq!((&state["status"], &state["pid"]), (&json!("stopped"), &json!(0)));
+            assert!(t.call(&["list", "--quiet"]).ok().stdout.contains(&bundle.id));
+            let _ = t.call(&["kill", &bundle.id, "KILL"]).fails("container not running");
+            let _ = bundle.command("run", flags).done().fails("already exists");
+            let _ = t.call(&["delete", &bundle.id]).ok();
+            bundle.assert_nothing_left();
+        }
+    }
 }
 
 #[test]

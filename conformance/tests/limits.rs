@@ -90,6 +90,20 @@ fn pids_limit_stops_forks_and_one_is_enough_to_start() {
 }
 
 #[test]
+fn pids_without_a_limit_limit_nothing() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Runc, Peer::Crun], "read it as zero, whatever that is to them") {
+        return;
+    }
+    for pids in [json!({}), json!({"limit": null})] {
+        let c = limited(&t, "pids", pids).args(&["/bin/sleep", "100"]).create();
+        if let Ok(max) = std::fs::read_to_string(c.bundle.cgroup().join("pids.max")) {
+            assert_eq!(max, "max\n");
+        }
+    }
+}
+
+#[test]
 fn io_weight_and_hugetlb_and_unified_are_in_the_files() {
     let Some(t) = Test::begin() else { return };
     if !has(&["io", "hugetlb", "memory"]) {

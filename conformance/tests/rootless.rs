@@ -47,7 +47,13 @@ fn life_of_a_container_needs_no_privilege() {
     let pids = c.call(&["ps", "--format", "json", &c.id]).ok().json();
     assert!(pids.as_array().unwrap().contains(&json!(pid)), "{pids}");
     assert_eq!(pids.as_array().unwrap().len(), 2, "the shell and its child: {pids}");
-    let _ = c.call(&["pause", &c.id]).fails("cgroup");
+    let none = "the container has no cgroup of its own";
+    for command in
+        [&["pause"][..], &["resume"], &["events", "--stats"], &["update", "--pids-limit", "5"]]
+    {
+        let _ = c.call(&[command, &[&c.id]].concat()).fails(none);
+    }
+    let _ = c.call(&["update", &c.id]).ok();
     let _ = c.call(&["kill", &c.id, "KILL"]).ok();
     wait_for("the end", || c.call(&["state", &c.id]).stdout.contains("stopped"));
     let _ = c.call(&["delete", &c.id]).ok();
@@ -103,6 +109,16 @@ fn ranges_that_are_not_granted_are_refused() {
     let c = Rootless::new(&t).with_ranges().set("/linux/uidMappings", map.clone());
     let done = c.set("/linux/gidMappings", map).run().exits(1);
     assert!(done.stderr.contains("linux.uidMappings: newuidmap: "), "{done}");
+}
+
+#[test]
+fn maps_that_are_missing_or_of_others_are_named() {
+    let Some(t) = begin() else { return };
+    // Attached: who owns its pipes shall not be what is complained of.
+    let c = Rootless::new(&t).set("/linux/uidMappings", json!([]));
+    let _ = c.run().fails("linux.uidMappings");
+    let root = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    let _ = Rootless::new(&t).set("/linux/uidMappings", root).run().fails("linux.uidMappings");
 }
 
 #[test]

@@ -14,6 +14,28 @@ fn filtered<'t>(t: &'t Test, default: &str, syscalls: Value) -> Bundle<'t> {
     )
 }
 
+/// The image decides what these hooks are.
+#[test]
+fn hooks_at_the_start_run_under_the_filter() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "loads it after them with noNewPrivileges") {
+        return;
+    }
+    for nnp in [true, false] {
+        let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}]});
+        let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "mkdir /tmp/made"]});
+        let bundle = t
+            .bundle()
+            .set("/process/noNewPrivileges", json!(nnp))
+            .set("/linux/seccomp", filter)
+            .push("/hooks/startContainer", hook);
+        let done = bundle.run().exits(1);
+        assert!(done.stderr.contains("error running startContainer hook"), "{nnp}: {done}");
+        assert!(!bundle.rootfs().join("tmp/made").exists(), "{nnp}");
+    }
+}
+
 #[test]
 fn refused_call_gets_eperm_or_the_given_errno() {
     let Some(t) = Test::begin() else { return };
@@ -23,6 +45,37 @@ fn refused_call_gets_eperm_or_the_given_errno() {
     let rule = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]);
     let done = filtered(&t, "SCMP_ACT_ALLOW", rule).args(&["/bin/mkdir", "/tmp/x"]).run().exits(1);
     assert!(done.stderr.contains("No space left on device"), "{done}");
+}
+
+#[test]
+fn profile_that_says_nothing_is_none() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "wants a default action") {
+        return;
+    }
+    for profile in [
+        json!({}),
+        json!({"defaultAction": ""}),
+        json!({"defaultAction": "", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []}),
+    ] {
+        let bundle = t.bundle().set("/linux/seccomp", profile);
+        let done = bundle.args(&["/bin/grep", "Seccomp:", "/proc/self/status"]).run().ok();
+        assert_eq!(done.stdout, "Seccomp:\t0\n");
+    }
+    // One that says something says all that it must.
+    for profile in [
+        json!({"syscalls": [{"names": ["chmod"], "action": "SCMP_ACT_ERRNO"}]}),
+        json!({"DefaultAction": "SCMP_ACT_ERRNO"}),
+    ] {
+        if t.differs(&[Peer::Runc], "ignores the second") {
+            return;
+        }
+        let _ = t
+            .bundle()
+            .set("/linux/seccomp", profile)
+            .try_create()
+            .fails("linux.seccomp: missing field");
+    }
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn lifecycle_goes_from_created_to_gone() {
         "InvalidState: cannot start an already running container",
         "InvalidState: cannot delete container life that is not stopped: running",
         "AlreadyExists: container with given ID already exists",
+        "kill and poll            stopped",
         "InvalidState: the container's init is not a child of this process",
         "stopped, with no pid",
         "Signaled(9)",

@@ -74,8 +74,19 @@ pub(crate) struct Grammar {
     pub(crate) count: (usize, usize),
     /// Its flags.
     pub(crate) flags: &'static [Flag],
-    /// Whether what follows the first argument is never an option.
-    pub(crate) options_first: bool,
+    /// Which arguments are options.
+    pub(crate) options: Options,
+}
+
+/// Which arguments are options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Options {
+    /// All that look like one.
+    Everywhere,
+    /// None that follows the first argument.
+    First,
+    /// After the first argument, only those that the command has: a signal may begin with a dash.
+    Known,
 }
 
 /// Why there is nothing to run.
@@ -158,7 +169,7 @@ impl Grammar {
         while let Some(argument) = rest.next() {
             let Some((name, value)) = split(argument)? else {
                 plain.operands.push(argument.clone());
-                if self.options_first {
+                if self.options == Options::First {
                     break;
                 }
                 continue;
@@ -169,6 +180,10 @@ impl Grammar {
             let Some(flag) = self.find(name) else {
                 if matches!(name, b"h" | b"help") {
                     return Err(Misuse::Help);
+                }
+                if self.options == Options::Known && !plain.operands.is_empty() {
+                    plain.operands.push(argument.clone());
+                    continue;
                 }
                 let name = String::from_utf8_lossy(name);
                 return Err(Misuse::Wrong(format!("flag provided but not defined: -{name}")));
@@ -296,7 +311,7 @@ mod tests {
             Flag::number("limit", "l"),
             Flag { name: "env", short: "e", kind: Kind::List, about: "e" },
         ],
-        options_first: false,
+        options: Options::Everywhere,
     };
 
     fn parse(arguments: &[&str]) -> Result<Parsed, Misuse> {
@@ -391,10 +406,22 @@ mod tests {
 
     #[test]
     fn options_stop_at_the_first_argument_where_the_command_says_so() {
-        let grammar = Grammar { options_first: true, ..GRAMMAR };
+        let grammar = Grammar { options: Options::First, ..GRAMMAR };
         let arguments = ["--keep", "id", "-9", "--help"].map(OsString::from);
         let parsed = grammar.parse(&arguments).unwrap();
         assert_eq!(parsed.operands, ["id", "-9", "--help"]);
+    }
+
+    #[test]
+    fn unknown_options_behind_the_first_argument_are_arguments_where_the_command_says_so() {
+        let grammar = Grammar { options: Options::Known, ..GRAMMAR };
+        let arguments = ["id", "-9", "--keep", "--", "-k"].map(OsString::from);
+        let parsed = grammar.parse(&arguments).unwrap();
+        assert_eq!(parsed.operands, ["id", "-9", "-k"]);
+        assert!(parsed.is_on("keep"));
+        let text = grammar.parse(&["-9", "id"].map(OsString::from)).unwrap_err();
+        assert_eq!(text, Misuse::Wrong("flag provided but not defined: -9".to_owned()));
+        assert_eq!(grammar.parse(&["id", "-h"].map(OsString::from)).unwrap_err(), Misuse::Help);
     }
 
     #[test]

@@ -41,7 +41,9 @@ pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let keep = report.keep;
     let run = |builder| notify::run(context, builder, Manner::Attached, keep);
     let ((mut container, proxy), session) = match terminal {
-        true => Session::with_terminal(|socket| run(builder.console_socket(socket)))?,
+        true => Session::with_terminal(|socket, (rows, columns)| {
+            run(builder.console_socket(socket).shown_on(rows, columns))
+        })?,
         false => Session::with_pipes(root, |streams| run(builder.stdio(streams)))?,
     };
     report.deliver(context, &mut container)?;
@@ -109,8 +111,8 @@ pub(crate) fn exec(
     let signals = signals::divert()?;
     let launched = |error: orlop::Error| Failure::exec(&error);
     let (mut exec, session) = match terminal {
-        true => Session::with_terminal(|socket| {
-            builder.console_socket(socket).spawn().map_err(launched)
+        true => Session::with_terminal(|socket, (rows, columns)| {
+            builder.console_socket(socket).shown_on(rows, columns).spawn().map_err(launched)
         })?,
         false => {
             Session::with_pipes((0, 0), |streams| builder.stdio(streams).spawn().map_err(launched))?
@@ -158,13 +160,14 @@ impl Session<'_> {
 
     /// Starts it on a terminal of its own, which ours then shows.
     fn with_terminal<F>(
-        start: impl FnOnce(OwnedFd) -> Result<F, Failure>,
+        start: impl FnOnce(OwnedFd, (u16, u16)) -> Result<F, Failure>,
     ) -> Result<(F, Result<Self, Failure>), Failure> {
         let host = Host::find()?;
+        let size = host.size().unwrap_or_default();
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| Failure::system("socketpair", errno))?;
-        let started = start(theirs)?;
+        let started = start(theirs, size)?;
         Ok((started, Self::on_terminal(host, &ours)))
     }
 
@@ -298,7 +301,11 @@ fn stream(
     };
     fcntl_setfl(&own, OFlags::NONBLOCK).map_err(failed)?;
     if (uid, gid) != (0, 0) {
-        fchown(&theirs, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed)?;
+        match fchown(&theirs, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            // Ids that the caller may not map, which is found out later, and said by the field's name.
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
     }
     pumps.push(match direction {
         Direction::In => Pump::new(End::Shared(ours), End::Own(own)),

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use orlop::CgroupDriver;
 
-use crate::args::{Flag, Grammar, Parsed, boolean};
+use crate::args::{Flag, Grammar, Options, Parsed, boolean};
 use crate::failure::Failure;
 use crate::log::{Format, Log};
 
@@ -37,7 +37,7 @@ pub(crate) const GRAMMAR: Grammar = Grammar {
         Flag::value("criu", ""),
         Flag::switch("version", "print the version").short("v"),
     ],
-    options_first: true,
+    options: Options::First,
 };
 
 /// What every command is given.

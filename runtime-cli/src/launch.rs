@@ -5,9 +5,11 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use orlop::{Builder, Bundle, Container, Stdio};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -257,7 +259,14 @@ pub(crate) fn connect(path: &OsStr) -> Result<UnixStream, Failure> {
     while connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
         connected = UnixStream::connect(path);
     }
-    connected.map_err(|error| Failure::io(format!("dial unix {}: connect", path.display()), &error))
+    connected.map_err(|error| {
+        let what = format!("dial unix {}: connect", path.display());
+        match error.raw_os_error() {
+            Some(_) => Failure::io(what, &error),
+            // What std refuses by itself: a path that is too long.
+            None => Failure::system(what, Errno::INVAL),
+        }
+    })
 }
 
 /// Sends one message with one descriptor, and waits for nobody to take it.
@@ -284,8 +293,18 @@ pub(crate) fn send_with_descriptor(
 }
 
 /// Writes the pid, and nothing else, so that whoever sees the file sees it whole.
+///
+/// What is there and is no file gets the pid itself: `/dev/null` stays a device.
 pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::io(format!("open {}", path.display()), error);
+    let digits = pid.to_string();
+    let is_left = |kind: fs::FileType| !kind.is_file() && !kind.is_symlink();
+    if fs::symlink_metadata(path).is_ok_and(|there| is_left(there.file_type())) {
+        let flags = O_NONBLOCK | O_NOFOLLOW;
+        let opened = OpenOptions::new().write(true).custom_flags(flags).open(path);
+        let written = opened.and_then(|mut there| there.write_all(digits.as_bytes()));
+        return written.map_err(|error| failed(&error));
+    }
     let name =
         path.file_name().ok_or_else(|| failed(&io::Error::from_raw_os_error(nix::libc::EISDIR)))?;
     let mut hidden = std::ffi::OsString::from(".");
@@ -298,7 +317,7 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
         _ => Err(error),
     });
     let written = created
-        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
+        .and_then(|mut file| file.write_all(digits.as_bytes()))
         .and_then(|()| fs::rename(&temporary, path));
     written.map_err(|error| {
         let _: io::Result<()> = fs::remove_file(&temporary);
@@ -347,6 +366,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file_gets_the_pid_and_stays() {
+        let directory = directory("pid-pipe");
+        let path = directory.join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let message = write_pid_file(&path, 4711).unwrap_err().message;
+        assert!(message.ends_with("no such device or address"), "nobody reads: {message}");
+        let mut reader =
+            OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&path).unwrap();
+        write_pid_file(&path, 4711).unwrap();
+        let mut digits = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut digits).unwrap();
+        assert_eq!(digits, "4711");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn a_pid_file_that_cannot_be_written_is_an_error() {
         let message = write_pid_file(Path::new("/nonexistent/x"), 1).unwrap_err().message;
         assert_eq!(message, "open /nonexistent/x: no such file or directory");
@@ -366,6 +402,8 @@ mod tests {
     fn a_socket_that_is_not_there_is_named() {
         let message = connect(OsStr::new("/nonexistent/s")).unwrap_err().message;
         assert_eq!(message, "dial unix /nonexistent/s: connect: no such file or directory");
+        let message = connect(OsStr::new(&"x".repeat(200))).unwrap_err().message;
+        assert!(message.ends_with("x: connect: invalid argument"), "{message}");
     }
 
     #[test]

@@ -115,7 +115,8 @@ fn misused(misuse: Misuse, help: &str) -> Outcome {
 }
 
 fn explain_usage(program: &str, topic: Option<&OsString>) -> Outcome {
-    let Some(topic) = topic else {
+    let of_help = |topic: &OsString| ["help", "h", "-h", "--help"].iter().any(|name| topic == name);
+    let Some(topic) = topic.filter(|topic| !of_help(topic)) else {
         return output::text(&help::program(program));
     };
     if let Some(missing) = commands::find_missing(topic) {

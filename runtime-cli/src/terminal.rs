@@ -38,9 +38,14 @@ impl Host {
         let opened = File::options().read(true).write(true).open("/dev/tty");
         opened.map(Self::Opened).map_err(|error| Failure::io("open /dev/tty", &error))
     }
+
+    /// Its rows and columns.
+    pub(crate) fn size(&self) -> Option<(u16, u16)> {
+        tcgetwinsize(self).ok().map(|size| (size.ws_row, size.ws_col))
+    }
 }
 
-/// The caller's terminal in raw mode, until this is dropped.
+/// The caller's terminal in raw mode but for what it makes of output, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Raw {
     host: Host,
@@ -53,13 +58,11 @@ impl Raw {
     pub(crate) fn enter(host: Host, master: BorrowedFd<'_>) -> Result<Self, Failure> {
         let failed = |errno| Failure::system("cannot set the terminal's mode", errno);
         let master = fcntl_dupfd_cloexec(master, 0).map_err(failed)?;
-        // The caller's terminal is the one that adds carriage returns, or does not.
-        let mut modes = tcgetattr(&master).map_err(failed)?;
-        modes.output_modes.remove(OutputModes::ONLCR);
-        tcsetattr(&master, OptionalActions::Now, &modes).map_err(failed)?;
         let saved = tcgetattr(&host).map_err(failed)?;
         let mut raw = saved.clone();
         raw.make_raw();
+        // The container's terminal leaves carriage returns to the caller's.
+        raw.output_modes.insert(OutputModes::OPOST);
         tcsetattr(&host, OptionalActions::Now, &raw).map_err(failed)?;
         let this = Self { host, saved, master };
         this.resize();
@@ -100,8 +103,8 @@ mod tests {
         let opened = Host::Opened(host.slave.try_clone().unwrap().into());
         let raw = Raw::enter(opened, container.master.as_fd()).unwrap();
         assert!(!local().intersects(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG));
-        let modes = tcgetattr(&container.slave).unwrap();
-        assert!(!modes.output_modes.contains(OutputModes::ONLCR));
+        let output = tcgetattr(&host.slave).unwrap().output_modes;
+        assert!(output.contains(OutputModes::OPOST | OutputModes::ONLCR), "{output:?}");
         assert_eq!(tcgetwinsize(&container.slave).unwrap().ws_col, 77);
 
         tcsetwinsize(&host.slave, Winsize { ws_col: 120, ..size }).unwrap();

@@ -46,7 +46,28 @@ impl Bundle {
         Ok(Self { directory, spec, warnings })
     }
 
-    /// A bundle whose configuration the caller made; relative paths in it are relative to `directory` (absolute).
+    /// A bundle by the text of its `config.json`, which need not be a file; relative paths in it are relative to
+    /// `directory` (absolute).
+    ///
+    /// ```
+    /// let config = br#"{
+    ///     "ociVersion": "1.2.0",
+    ///     "root": {"path": "rootfs"},
+    ///     "process": {"args": ["/bin/true"], "cwd": "/", "user": null}
+    /// }"#;
+    /// let bundle = orlop::Bundle::from_json("/var/lib/bundles/web", config)?;
+    /// assert!(bundle.spec().process().is_some());
+    /// # Ok::<(), orlop::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// It is malformed, naming the field.
+    pub fn from_json(directory: impl Into<PathBuf>, json: &[u8]) -> Result<Self> {
+        let (spec, warnings) = parse(json)?;
+        Ok(Self { directory: directory.into(), spec, warnings })
+    }
+
+    /// A bundle whose configuration the caller made, or read by other means; relative paths in it are relative to `directory` (absolute).
     #[must_use]
     pub fn from_spec(directory: impl Into<PathBuf>, spec: Spec) -> Self {
         Self { directory: directory.into(), spec, warnings: Vec::new() }
@@ -100,6 +121,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Spec, Vec<(Field, String)>)> {
         && !is_dropped_silently(text)
         && !lists::possible(text)
         && let Ok(spec) = serde_json::from_str::<Spec>(text)
+        && !is_zero_for_absent(&spec)
     {
         return Ok((spec, Vec::new()));
     }
@@ -129,6 +151,13 @@ fn is_dropped_silently(text: &str) -> bool {
     text.contains("\"freebsd\"") || RDT.iter().any(|(name, _)| text.contains(name))
 }
 
+/// Whether oci-spec may have made a limit of zero of one that is not there.
+fn is_zero_for_absent(spec: &Spec) -> bool {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let pids = resources.and_then(|resources| resources.pids().as_ref());
+    pids.is_some_and(|pids| pids.limit() == 0)
+}
+
 /// Members of `linux.intelRdt` in the specification, and for oci-spec.
 const RDT: [(&str, &str); 2] = [("enableCMT", "enableCmt"), ("enableMBM", "enableMbm")];
 
@@ -154,9 +183,11 @@ fn mend(spec: &mut Value, warnings: &mut Vec<(Field, String)>) {
             }
         }
     }
-    let linux = object(spec, "linux");
-    let resources = linux.and_then(|linux| object(linux, "resources"));
-    let pages = resources.and_then(|resources| resources.get_mut("hugepageLimits"));
+    let Some(linux) = object(spec, "linux") else { return };
+    drop_empty_profile(linux, warnings);
+    let Some(resources) = object(linux, "resources") else { return };
+    drop_absent_limit(resources);
+    let pages = resources.get_mut("hugepageLimits");
     for limit in pages.and_then(Value::as_array_mut).into_iter().flatten() {
         // The model holds an i64; more is no limit at all.
         if let Some(limit) = limit.get_mut("limit")
@@ -164,6 +195,30 @@ fn mend(spec: &mut Value, warnings: &mut Vec<(Field, String)>) {
         {
             *limit = serde_json::json!(i64::MAX);
         }
+    }
+}
+
+/// A profile that says nothing is none: engines hand on an empty one of their users'.
+fn drop_empty_profile(linux: &mut Map<String, Value>, warnings: &mut Vec<(Field, String)>) {
+    let says_nothing = |profile: &Map<String, Value>| {
+        profile.iter().all(|(key, value)| match key.as_str() {
+            "defaultAction" => value.as_str() == Some(""),
+            "syscalls" => value.as_array().is_some_and(Vec::is_empty),
+            // For what there are no rules.
+            "architectures" => true,
+            _ => false,
+        })
+    };
+    if object(linux, "seccomp").is_some_and(|profile| says_nothing(profile)) {
+        linux.remove("seccomp");
+        warnings.push(("linux.seccomp".into(), "is empty: no filter is loaded".to_owned()));
+    }
+}
+
+/// Without a limit, `pids` limits nothing.
+pub(crate) fn drop_absent_limit(resources: &mut Map<String, Value>) {
+    if resources.get("pids").and_then(Value::as_object).is_some_and(Map::is_empty) {
+        resources.remove("pids");
     }
 }
 
@@ -268,6 +323,27 @@ mod tests {
         assert_eq!(set.into_iter().collect::<Vec<_>>(), [Capability::Kill]);
         assert_eq!(warnings.len(), 1);
         assert_eq!(warnings[0].0, "process.capabilities.bounding");
+    }
+
+    #[test]
+    fn a_profile_or_a_limit_that_says_nothing_is_none() {
+        let linux = |linux: &str| {
+            let (spec, warnings) = parse(format!("{{\"linux\":{linux}}}").as_bytes()).unwrap();
+            (spec.linux().clone().unwrap(), warnings.len())
+        };
+        for profile in ["{}", r#"{"defaultAction":"","syscalls":[]}"#] {
+            let (linux, warnings) = linux(&format!(r#"{{"seccomp":{profile}}}"#));
+            assert_eq!((linux.seccomp().is_none(), warnings), (true, 1), "{profile}");
+        }
+        for (pids, want) in [("{}", None), (r#"{"limit":null}"#, None), (r#"{"limit":0}"#, Some(0))]
+        {
+            let (linux, warnings) = linux(&format!(r#"{{"resources":{{"pids":{pids}}}}}"#));
+            let limit = linux.resources().as_ref().unwrap().pids().map(|pids| pids.limit());
+            assert_eq!((limit, warnings), (want, 0), "{pids}");
+        }
+        let text =
+            error(r#"{"linux":{"seccomp":{"syscalls":[{"names":[],"action":"SCMP_ACT_LOG"}]}}}"#);
+        assert!(text.starts_with("linux.seccomp: missing field"), "{text}");
     }
 
     #[test]

@@ -339,19 +339,23 @@ impl Container {
     }
 
     /// Sends a signal (number) to its init. SIGKILL reaches all processes of a container without a
-    /// pid namespace of its own, also when its init has ended.
+    /// pid namespace of its own, also when its init has ended; that nobody is left is no error then.
     ///
     /// # Errors
     /// `container not running`; the number is no signal's.
     pub fn kill(&self, signal: i32) -> Result<()> {
         let alive = self.is_alive()?;
-        if signal == libc::SIGKILL && !self.record.own_pid_namespace {
-            let cgroup = self.open_cgroup()?;
-            if let Some(cgroup) = cgroup
-                && cgroup.is_populated()?
-            {
+        if signal == libc::SIGKILL
+            && !self.record.own_pid_namespace
+            && let Some(cgroup) = self.open_cgroup()?
+        {
+            if cgroup.is_populated()? {
                 cgroup.kill()?;
                 return if cgroup.is_frozen().unwrap_or(false) { cgroup.thaw() } else { Ok(()) };
+            }
+            // All are gone, as was asked.
+            if !alive {
+                return Ok(());
             }
         }
         if !alive {
@@ -378,8 +382,12 @@ impl Container {
         Ok(())
     }
 
-    /// A pidfd of the init; `None` where it has ended.
-    pub(crate) fn open_pidfd(&self) -> Result<Option<OwnedFd>> {
+    /// A pidfd of the init, also of a container that was loaded: readable (poll) when the init ends. `None` where it has
+    /// ended.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn open_pidfd(&self) -> Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.record.pid) else {
             return Ok(None);
         };
@@ -411,7 +419,7 @@ impl Container {
     }
 
     /// Ends the init, and waits for it.
-    fn kill_and_wait(&mut self) -> Result<()> {
+    pub(crate) fn kill_and_wait(&mut self) -> Result<()> {
         let Some(pidfd) = self.open_pidfd()? else {
             return Ok(());
         };

@@ -27,6 +27,7 @@ pub struct Builder {
     state_root: PathBuf,
     stdio: Stdio,
     console_socket: Option<OwnedFd>,
+    shown_on: Option<(u16, u16)>,
     preserve_fds: u32,
     notify: bool,
     hook_environment: Vec<String>,
@@ -97,6 +98,7 @@ impl Builder {
             state_root: PathBuf::from(DEFAULT_ROOT),
             stdio: Stdio::default(),
             console_socket: None,
+            shown_on: None,
             preserve_fds: 0,
             notify: false,
             hook_environment: Vec::new(),
@@ -129,6 +131,14 @@ impl Builder {
     #[must_use]
     pub fn console_socket(mut self, socket: OwnedFd) -> Self {
         self.console_socket = Some(socket);
+        self
+    }
+
+    /// The caller shows the terminal on one of its own, of so many rows and columns: the container's has this size from
+    /// its beginning, whatever `process.consoleSize` says, and adds no carriage returns (`ONLCR` of termios(3)).
+    #[must_use]
+    pub fn shown_on(mut self, rows: u16, columns: u16) -> Self {
+        self.shown_on = Some((rows, columns));
         self
     }
 
@@ -186,7 +196,7 @@ impl Builder {
     }
 
     /// Leaves the cgroup and the state of a container that could not be created or started, for
-    /// whoever looks into why; [`Container::clean_up`] removes them.
+    /// whoever looks into why: it counts as one that has ended, until [`Container::delete`].
     #[must_use]
     pub fn keep_failed(mut self, yes: bool) -> Self {
         self.keep = yes;
@@ -227,6 +237,7 @@ impl Builder {
             notify,
             null_streams,
             console_socket,
+            shown_on: self.shown_on,
             systemd: self.cgroup_driver.bus(),
             joins: false,
             joins_pid: false,
@@ -246,6 +257,9 @@ impl Builder {
         let mut facts = HostFacts::probe(by_path)?;
         if let Some(bus @ Bus::User(_)) = &request.systemd {
             facts.manager_cgroup = Manager::connect(bus)?.property("ControlGroup")?;
+        }
+        if request.no_pivot {
+            facts.whole_pseudo_filesystems = host::whole_pseudo_filesystems()?;
         }
         let mut plan = compile(spec, request, &facts)?;
         plan.warnings.extend(self.bundle.warnings.iter().cloned());
@@ -302,7 +316,8 @@ impl Builder {
                     && let Err(error) = container.run_poststart()
                 {
                     let mut container = container;
-                    let _first_error_counts = container.delete(true);
+                    let _first_error_counts =
+                        if self.keep { container.kill_and_wait() } else { container.delete(true) };
                     return Err(error);
                 }
                 Ok(container)
@@ -314,11 +329,15 @@ impl Builder {
                 Err(error)
             }
             Err(NotAdmitted { error, .. }) => {
+                if self.keep {
+                    // The init is gone, whether it was recorded or not.
+                    (record.pid, record.created) = (0, host::now());
+                    let _first_error_counts = directory.write_record(&record);
+                    return Err(error);
+                }
                 let mut failed = Container::from_record(directory, record);
                 failed.hook_environment = self.hook_environment;
-                if !self.keep {
-                    let _first_error_counts = failed.destroy(false);
-                }
+                let _first_error_counts = failed.destroy(false);
                 Err(error)
             }
         }

@@ -25,6 +25,7 @@ pub struct ExecBuilder<'a> {
     process: Process,
     stdio: Stdio,
     console_socket: Option<OwnedFd>,
+    shown_on: Option<(u16, u16)>,
     preserve_fds: u32,
     sub_cgroup: Option<String>,
     ignore_paused: bool,
@@ -46,6 +47,7 @@ impl<'a> ExecBuilder<'a> {
             process,
             stdio: Stdio::default(),
             console_socket: None,
+            shown_on: None,
             preserve_fds: 0,
             sub_cgroup: None,
             ignore_paused: false,
@@ -64,6 +66,14 @@ impl<'a> ExecBuilder<'a> {
     #[must_use]
     pub fn console_socket(mut self, socket: OwnedFd) -> Self {
         self.console_socket = Some(socket);
+        self
+    }
+
+    /// The caller shows the terminal on one of its own, of so many rows and columns: the container's has this size from
+    /// its beginning, whatever `process.consoleSize` says, and adds no carriage returns (`ONLCR` of termios(3)).
+    #[must_use]
+    pub fn shown_on(mut self, rows: u16, columns: u16) -> Self {
+        self.shown_on = Some((rows, columns));
         self
     }
 
@@ -163,6 +173,7 @@ impl<'a> ExecBuilder<'a> {
             notify: None,
             null_streams,
             console_socket: self.console_socket.is_some(),
+            shown_on: self.shown_on,
             systemd,
             joins: true,
             joins_pid: join.has_pid_namespace(),

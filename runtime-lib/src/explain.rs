@@ -301,8 +301,9 @@ fn hook(hook: &Hook<Bytes>) -> String {
     } else {
         String::new()
     };
+    let home = if hook.home { " and the home" } else { "" };
     format!(
-        "{}{place}{time}: {} env [{}] state {}PID{}",
+        "{}{place}{time}: {} env [{}]{home} state {}PID{}",
         show(&hook.path),
         list(&hook.args).join(" "),
         list(&hook.env).join(" "),
@@ -312,10 +313,11 @@ fn hook(hook: &Hook<Bytes>) -> String {
 }
 
 fn terminal(terminal: &Terminal) -> String {
-    let Terminal { socket_slot, rows, columns, uid, console, controlling } = terminal;
+    let Terminal { socket_slot, rows, columns, plain, uid, console, controlling } = terminal;
     let console = if *console { ", on /dev/console too" } else { "" };
+    let plain = if *plain { ", without carriage returns" } else { "" };
     let session = if *controlling { "" } else { ", controlling once reborn" };
-    format!("{columns}x{rows} owner {uid}, master to slot {socket_slot}{console}{session}")
+    format!("{columns}x{rows} owner {uid}, master to slot {socket_slot}{console}{plain}{session}")
 }
 
 fn gids(bytes: &Bytes) -> String {
@@ -424,6 +426,7 @@ fn child_row(Step { op, field }: &Step<Op<Bytes>>) -> Row {
         Op::ReadonlyPath { path } => ("readonly", show(path)),
         Op::EnterRoot => ("enter-root", String::new()),
         Op::PivotRoot => ("pivot-root", String::new()),
+        Op::HideMount { path } => ("hide-mount", show(path)),
         Op::MoveRoot => ("move-root", String::new()),
         Op::RootPropagation { change } => {
             ("root-propagation", propagation_name(*change).to_owned())

@@ -1,8 +1,11 @@
 //! Facts about the host and the calling process.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFd;
@@ -35,8 +38,48 @@ impl HostFacts {
                 .map_err(|errno| Error::sys("cannot find out about AppArmor", errno))?,
             selinux: selinux_in_force()
                 .map_err(|errno| Error::sys("cannot find out about SELinux", errno))?,
+            whole_pseudo_filesystems: Vec::new(),
         })
     }
+}
+
+/// Where procfs and sysfs are mounted as a whole, the last mounted first.
+///
+/// # Errors
+/// procfs cannot be read.
+pub(crate) fn whole_pseudo_filesystems() -> Result<Vec<PathBuf>> {
+    let path = "/proc/thread-self/mountinfo";
+    let text = fs::read(path);
+    let text = text.map_err(|error| Error::sys(format!("cannot read {path:?}"), &error))?;
+    let mut paths: Vec<_> =
+        text.split(|byte| *byte == b'\n').filter_map(whole_pseudo_filesystem).collect();
+    paths.reverse();
+    Ok(paths)
+}
+
+/// The place of a mount, if it is one of procfs or sysfs as a whole, from a line of
+/// `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+fn whole_pseudo_filesystem(line: &[u8]) -> Option<PathBuf> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let root = fields.nth(3)?;
+    let place = fields.next()?;
+    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    (root == b"/" && matches!(kind, b"proc" | b"sysfs")).then(|| unescaped(place))
+}
+
+/// A path as mountinfo has it: space, tab, newline and backslash are three octal digits.
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..3).filter(|_| *first == b'\\');
+        let byte = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        path.push(byte.unwrap_or(*first));
+        rest = after.get(if byte.is_some() { 3 } else { 0 }..).unwrap_or_default();
+    }
+    PathBuf::from(OsString::from_vec(path))
 }
 
 /// The same open file under another number, above the standard streams.
@@ -255,6 +298,18 @@ fn rfc3339(since_epoch: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_pseudo_filesystems_are_told_from_parts_and_others() {
+        let place = |line: &str| whole_pseudo_filesystem(line.as_bytes());
+        let line = "25 30 0:23 / /a\\040b\\134/proc rw,nosuid shared:5 master:1 - proc proc rw";
+        assert_eq!(place(line), Some(PathBuf::from("/a b\\/proc")));
+        assert_eq!(place("26 30 0:22 / /sys rw - sysfs sysfs rw"), Some(PathBuf::from("/sys")));
+        assert_eq!(place("26 30 0:22 /sys /proc/sys ro - proc proc rw"), None);
+        assert_eq!(place("26 30 0:24 / /dev rw - devtmpfs udev rw"), None);
+        assert_eq!(place(""), None);
+        assert!(whole_pseudo_filesystems().unwrap().contains(&PathBuf::from("/proc")));
+    }
 
     #[test]
     fn times_are_dates_of_the_gregorian_calendar() {

@@ -10,9 +10,9 @@ use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
     Spec,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::bundle::drop_nulls;
+use crate::bundle::{drop_absent_limit, drop_nulls};
 use crate::cgroup::{Cgroup, CgroupWrite};
 use crate::compile::resources::limits;
 use crate::compile::unit::limit_properties;
@@ -35,14 +35,14 @@ pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
         .map_err(|error| Error::config(WHOLE, format!("is no JSON: {error}")))?;
     // As to every Go program: null is an absent value.
     drop_nulls(&mut value);
+    if value.is_null() {
+        value = Value::Object(serde_json::Map::new());
+    }
     let Value::Object(object) = &mut value else {
         return Err(Error::config(WHOLE, "is no JSON object"));
     };
     object.retain(|key, _| CHANGEABLE.contains(&key.as_str()));
-    // Without a limit this would otherwise be the limit zero.
-    if object.get("pids").and_then(Value::as_object).is_some_and(Map::is_empty) {
-        object.remove("pids");
-    }
+    drop_absent_limit(object);
     crate::json::from_value(&value).map_err(|(path, message)| {
         let field = if path.is_empty() { WHOLE.to_owned() } else { format!("{WHOLE}.{path}") };
         Error::config(field, message)
@@ -63,14 +63,14 @@ impl Container {
         if self.status()? == Status::Stopped {
             return Err(not_running());
         }
-        let cgroup = self.open_cgroup()?.ok_or_else(not_running)?;
         let saved = record.resources.take().unwrap_or_default();
         let limits = limits(&completed(resources, &saved))?;
-        if let Some(check) = &limits.memory_check {
-            cgroup.check_memory(check)?;
-        }
         if limits.writes.is_empty() {
             return Ok(());
+        }
+        let cgroup = self.own_cgroup()?;
+        if let Some(check) = &limits.memory_check {
+            cgroup.check_memory(check)?;
         }
         record.resources = Some(merged(resources, saved));
         let before = cgroup.before(&limits.writes);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use orlop::{Container, Error};
 use orlop_examples::{Home, Result};
+use rustix::event::{PollFd, PollFlags};
 
 /// A program that is pid 1 gets no signal that it has no handler for, but for this one.
 const SIGKILL: i32 = 9;
@@ -30,11 +31,14 @@ fn outside(_arguments: &[String]) -> Result {
     refused("delete", other.delete(false));
     refused("create of the same id", builder().create().map(drop));
 
+    let pidfd = other.open_pidfd()?.ok_or("it has ended already")?;
     other.kill(SIGKILL)?;
-    // Only the creator is the parent that can wait.
+    rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None)?;
+    show("kill and poll", &other)?;
+    // Only the creator is the parent that learns how it ended.
     refused("wait by another handle", other.wait().map(drop));
     let status = container.wait()?;
-    show("kill and wait", &container)?;
+    show("wait", &container)?;
     println!("{:24} {status:?}", "");
 
     refused("kill", container.kill(SIGKILL));

@@ -2,7 +2,7 @@
 //!
 //! Engines ask by `checkpoint --help`: as long as it fails, there are no checkpoints.
 
-use crate::args::{Flag, Grammar};
+use crate::args::{Flag, Grammar, Options};
 use crate::failure::Failure;
 
 pub(super) const CHECKPOINT: Grammar = Grammar {
@@ -29,7 +29,7 @@ pub(super) const CHECKPOINT: Grammar = Grammar {
         Flag::list("empty-ns", "a namespace whose content is not taken"),
         Flag::switch("auto-dedup", "remove pages that later images have"),
     ],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 pub(super) const RESTORE: Grammar = Grammar {
@@ -62,7 +62,7 @@ pub(super) const RESTORE: Grammar = Grammar {
         Flag::value("lsm-profile", "profile or label to restore with"),
         Flag::value("lsm-mount-context", "label to mount with"),
     ],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 /// A grammar of a command that is not there.

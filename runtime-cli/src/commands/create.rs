@@ -1,6 +1,6 @@
 //! `create`: all of a container but its program.
 
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::failure::{Failure, Outcome};
 use crate::global::Context;
 use crate::launch::{Launch, Manner};
@@ -19,7 +19,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         Flag::switch("no-new-keyring", "keep the caller's session keyring"),
         Flag::number("preserve-fds", "how many descriptors after 0, 1, 2 to pass on (default: 0)"),
     ],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {

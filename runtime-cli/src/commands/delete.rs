@@ -3,7 +3,7 @@
 use orlop::{Container, ErrorKind};
 
 use super::id;
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::failure::Outcome;
 use crate::global::Context;
 use crate::launch;
@@ -14,7 +14,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
     operands: "<container-id>",
     count: (1, 1),
     flags: &[Flag::switch("force", "kill the container first if it still runs").short("f")],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {

@@ -6,7 +6,7 @@ use orlop::{Container, Event, Stats, Status};
 use serde::Serialize;
 
 use super::container;
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::failure::{Failure, Outcome};
 use crate::global::Context;
 use crate::output;
@@ -20,7 +20,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         Flag::value("interval", "time between two statistics, as 500ms or 1m30s (default: 5s)"),
         Flag::switch("stats", "show the statistics once, and end"),
     ],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 /// One line of the output.

@@ -9,11 +9,12 @@ use orlop::spec::{Capabilities, Capability, LinuxCapabilities, Process, User};
 use orlop::{Bundle, Exec, Status, Stdio};
 
 use super::{container, id};
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::attach;
 use crate::failure::{Failure, Outcome};
 use crate::global::{Context, absolute};
 use crate::launch::{self, Manner};
+use crate::log::Log;
 
 pub(super) const GRAMMAR: Grammar = Grammar {
     name: "exec",
@@ -40,7 +41,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         Flag::switch("ignore-paused", "run in a paused container too"),
         Flag::switch("no-subreaper", ""),
     ],
-    options_first: true,
+    options: Options::First,
 };
 
 /// The exit code of every failure of the runtime: one that a program in the container seldom has.
@@ -59,14 +60,14 @@ fn exec(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let container = container(context, parsed)?;
     let process = match launch::given(parsed, "process") {
         Some(file) => read_process(Path::new(file)),
-        None => from_arguments(container.bundle(), parsed, &id),
+        None => from_arguments(container.bundle(), parsed, &id, context.log),
     };
-    // In a container that has ended nothing runs, whatever is to be run.
-    let process = process.or_else(|failure| match container.status()? {
-        Status::Stopped => Err(Failure::new("cannot exec in a stopped container")),
-        _ => Err(failure),
-    })?;
-    let terminal = process.terminal().unwrap_or(false);
+    let terminal = process.as_ref().is_ok_and(|process| process.terminal().unwrap_or(false));
+    // In a container that has ended nothing runs, whatever is to be run, and whatever else is wrong.
+    if (terminal || process.is_err()) && container.status()? == Status::Stopped {
+        return Err(Failure::new("cannot exec in a stopped container"));
+    }
+    let process = process?;
     let detached = parsed.is_on("detach");
     let manner = if detached { Manner::Detached } else { Manner::Attached };
     let console = launch::given(parsed, "console-socket");
@@ -121,7 +122,7 @@ fn read_process(path: &Path) -> Result<Process, Failure> {
 }
 
 /// The container's own process with another program, and what the options change of it.
-fn from_arguments(bundle: &Path, parsed: &Parsed, id: &str) -> Result<Process, Failure> {
+fn from_arguments(bundle: &Path, parsed: &Parsed, id: &str, log: &Log) -> Result<Process, Failure> {
     let args = parsed.operands.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     let args: Vec<String> = args.collect();
     if args.is_empty() {
@@ -151,7 +152,7 @@ fn from_arguments(bundle: &Path, parsed: &Parsed, id: &str) -> Result<Process, F
     if let Some(on) = parsed.switch("no-new-privs") {
         process.set_no_new_privileges(Some(on));
     }
-    add_capabilities(&mut process, &parsed.values("cap"))?;
+    add_capabilities(&mut process, &parsed.values("cap"), log);
     Ok(process)
 }
 
@@ -190,16 +191,18 @@ fn set_user(process: &mut Process, parsed: &Parsed) -> Result<(), Failure> {
 
 /// Adds to the bounding, effective and permitted sets; to the ambient set only what is inheritable,
 /// as the kernel has it, and never to the inheritable set (CVE-2022-29162).
-fn add_capabilities(process: &mut Process, names: &[String]) -> Result<(), Failure> {
+fn add_capabilities(process: &mut Process, names: &[String], log: &Log) {
     if names.is_empty() {
-        return Ok(());
+        return;
     }
     let mut sets: LinuxCapabilities = process.capabilities().clone().unwrap_or_default();
     for name in names {
         let upper = name.to_uppercase();
         let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        let capability: Capability =
-            short.parse().map_err(|_| Failure::new(format!("unknown capability {name:?}")))?;
+        let Ok(capability) = short.parse::<Capability>() else {
+            log.warning(&format!("--cap: {name:?} is unknown, and left out"));
+            continue;
+        };
         let add = |set: &Option<Capabilities>| {
             let mut set = set.clone().unwrap_or_default();
             set.insert(capability);
@@ -218,5 +221,4 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<(), Failu
         }
     }
     process.set_capabilities(Some(sets));
-    Ok(())
 }

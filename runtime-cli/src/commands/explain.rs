@@ -2,7 +2,7 @@
 
 use orlop::{Bundle, Container};
 
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::failure::Outcome;
 use crate::global::Context;
 use crate::{launch, output};
@@ -16,7 +16,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         Flag::value("bundle", "the bundle's directory (default: the current directory)").short("b"),
         Flag::switch("json", "as JSON"),
     ],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {

@@ -1,6 +1,6 @@
 //! `features`: what this build can do (runtime-spec, features.md).
 
-use crate::args::{Grammar, Parsed};
+use crate::args::{Grammar, Options, Parsed};
 use crate::failure::Outcome;
 use crate::global::Context;
 use crate::output;
@@ -11,7 +11,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
     operands: "",
     count: (0, 0),
     flags: &[],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 pub(super) fn run(_context: &Context<'_>, _parsed: &Parsed) -> Outcome {

@@ -3,7 +3,7 @@
 use orlop::ErrorKind;
 
 use super::container;
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::failure::Outcome;
 use crate::global::Context;
 use crate::signals;
@@ -15,13 +15,14 @@ pub(super) const GRAMMAR: Grammar = Grammar {
     count: (1, 2),
     // Obsolete: it only makes a container that has ended no error.
     flags: &[Flag::switch("all", "").short("a")],
-    options_first: true,
+    options: Options::Known,
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let container = container(context, parsed)?;
-    let name = if parsed.operands.len() > 1 { parsed.operand(1) } else { "SIGTERM".to_owned() };
-    match container.kill(signals::parse(&name)?) {
+    let name = parsed.operand(1);
+    let name = if name.is_empty() { "SIGTERM" } else { &name };
+    match container.kill(signals::parse(name)?) {
         Err(error) if parsed.is_on("all") && error.kind() == ErrorKind::InvalidState => Ok(0),
         Err(error) => Err(error.into()),
         Ok(()) => Ok(0),

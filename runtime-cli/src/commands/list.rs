@@ -6,7 +6,7 @@ use std::fs;
 use orlop::Container;
 
 use super::state::Shown;
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::failure::{Failure, Outcome};
 use crate::global::Context;
 use crate::output;
@@ -20,7 +20,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         Flag::value("format", "\"table\" or \"json\" (default: \"table\")").short("f"),
         Flag::switch("quiet", "show only ids").short("q"),
     ],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 /// The narrowest column, and the least space between two.

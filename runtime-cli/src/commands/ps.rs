@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
 use super::container;
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::failure::{Failure, Outcome};
 use crate::global::Context;
 use crate::output;
@@ -17,7 +17,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
     count: (1, usize::MAX),
     flags: &[Flag::value("format", "\"table\" or \"json\" (default: \"table\")").short("f")],
     // The rest is for the host's ps.
-    options_first: true,
+    options: Options::First,
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {

@@ -1,7 +1,7 @@
 //! `resume`: lets a paused container run on.
 
 use super::container;
-use crate::args::{Grammar, Parsed};
+use crate::args::{Grammar, Options, Parsed};
 use crate::failure::Outcome;
 use crate::global::Context;
 
@@ -11,7 +11,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
     operands: "<container-id>",
     count: (1, 1),
     flags: &[],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {

@@ -1,6 +1,6 @@
 //! `run`: create and start, and stay with the container until it ends.
 
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::attach;
 use crate::failure::Outcome;
 use crate::global::Context;
@@ -24,7 +24,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         Flag::switch("no-new-keyring", "keep the caller's session keyring"),
         Flag::number("preserve-fds", "how many descriptors after 0, 1, 2 to pass on (default: 0)"),
     ],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 
 use rustix::process::{getegid, geteuid};
 
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::failure::{Failure, Outcome};
 use crate::global::Context;
 use crate::launch;
@@ -19,7 +19,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         Flag::value("bundle", "the directory to write to (default: the current one)").short("b"),
         Flag::switch("rootless", "for a caller who is not root"),
     ],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 const ROOTED: &str = include_str!("spec/config.json");

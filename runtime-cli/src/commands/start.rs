@@ -1,7 +1,7 @@
 //! `start`: lets the program of a created container run.
 
 use super::container;
-use crate::args::{Grammar, Parsed};
+use crate::args::{Grammar, Options, Parsed};
 use crate::failure::Outcome;
 use crate::global::Context;
 use crate::notify;
@@ -12,7 +12,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
     operands: "<container-id>",
     count: (1, 1),
     flags: &[],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {

@@ -6,7 +6,7 @@ use orlop::{State, Status};
 use serde::Serialize;
 
 use super::{SPEC_VERSION, container};
-use crate::args::{Grammar, Parsed};
+use crate::args::{Grammar, Options, Parsed};
 use crate::failure::Outcome;
 use crate::global::Context;
 use crate::output;
@@ -17,7 +17,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
     operands: "<container-id>",
     count: (1, 1),
     flags: &[],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 /// A container as `state` and `list` show it.

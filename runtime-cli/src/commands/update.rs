@@ -6,7 +6,7 @@ use orlop::Status;
 use orlop::spec::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::container;
-use crate::args::{Flag, Grammar, Parsed};
+use crate::args::{Flag, Grammar, Options, Parsed};
 use crate::failure::{Failure, Outcome};
 use crate::global::Context;
 
@@ -43,7 +43,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         Flag::value("l3-cache-schema", "share of the level 3 caches, as L3:0=ff;1=f0"),
         Flag::value("mem-bw-schema", "share of the memory bandwidth, as MB:0=50;1=70"),
     ],
-    options_first: false,
+    options: Options::Everywhere,
 };
 
 pub(super) fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {

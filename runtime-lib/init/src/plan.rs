@@ -194,6 +194,8 @@ pub struct Hook<B> {
     pub args: B,
     /// List: the environment.
     pub env: B,
+    /// The user's home, where it was looked up, belongs to the environment.
+    pub home: bool,
     /// The container's state as JSON up to the value of `pid`.
     pub state_head: B,
     /// The rest of it.
@@ -213,6 +215,8 @@ pub struct Terminal {
     pub rows: u16,
     /// Window size in characters; 0 leaves the kernel's.
     pub columns: u16,
+    /// Output gets no carriage returns: the terminal that shows it adds them.
+    pub plain: bool,
     /// Owner of the pty's slave.
     pub uid: u32,
     /// The slave is mounted on `/dev/console` too.
@@ -430,6 +434,11 @@ pub enum Op<B> {
     },
     /// pivot_root(2) into the root, and the host's tree is gone.
     PivotRoot,
+    /// Takes a mount of the host away, or covers it: [`Op::MoveRoot`] leaves the host's tree where it is.
+    HideMount {
+        /// Absolute path on the host.
+        path: B,
+    },
     /// Moves the root over `/` and chroots, where pivot_root cannot work (a ramdisk).
     MoveRoot,
     /// chroot(2) into a root that is in the host's mount namespace.

@@ -192,6 +192,7 @@ fn run<'a>(init: &mut Init<'a>, op: Op<Str<'a>>) -> Result<(), Fail> {
         Op::ReadonlyPath { path } => ops::masks::read_only(init, path.c_str()?),
         Op::EnterRoot => ops::root::chroot(init),
         Op::PivotRoot => ops::root::pivot(init),
+        Op::HideMount { path } => ops::root::hide(init, path.c_str()?),
         Op::MoveRoot => ops::root::move_over(init),
         Op::RootPropagation { change } => ops::root::propagation(init, change),
         Op::CreateCwd { path } => ops::process::create_cwd(init, path.c_str()?),

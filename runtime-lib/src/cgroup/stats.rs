@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Cgroup, files};
 use crate::error::{Error, Result};
@@ -93,13 +93,24 @@ pub struct Pressure {
 #[non_exhaustive]
 pub struct Stall {
     /// Over the last 10 seconds.
+    #[serde(serialize_with = "percent")]
     pub avg10: f64,
     /// Over the last minute.
+    #[serde(serialize_with = "percent")]
     pub avg60: f64,
     /// Over the last five minutes.
+    #[serde(serialize_with = "percent")]
     pub avg300: f64,
     /// Since the beginning, in microseconds.
     pub total: u64,
+}
+
+/// `0` rather than `0.0`, as Go writes it.
+fn percent<S: Serializer>(value: &f64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match value.to_string().parse::<u64>() {
+        Ok(whole) => serializer.serialize_u64(whole),
+        Err(_) => serializer.serialize_f64(*value),
+    }
 }
 
 /// What cgroup v1 told of cpusets.

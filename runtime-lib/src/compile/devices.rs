@@ -36,8 +36,12 @@ pub(super) fn nodes(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     for (index, device) in list.iter().enumerate() {
         let field = format!("linux.devices[{index}]");
         let (path, node) = compile(device, &field, out)?;
-        if own.iter().any(|(other, ..)| *other == path) {
-            let text = format!("a second device at {}", path.display());
+        if let Some((_, _, first)) = own.iter().find(|(other, ..)| *other == path) {
+            // Engines list a device as often as they were told of it; the first one counts.
+            if is_same(first, &node) {
+                continue;
+            }
+            let text = format!("another device at {}", path.display());
             return Err(Error::config(format!("{field}.path"), text));
         }
         own.push((path, field, node));
@@ -63,6 +67,12 @@ pub(super) fn nodes(config: &Config<'_>, out: &mut Columns) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether both are the same device, whoever may use it.
+fn is_same(one: &Device<Bytes>, other: &Device<Bytes>) -> bool {
+    let identity = |node: &Device<Bytes>| (node.mode & TYPE_MASK, node.major, node.minor);
+    identity(one) == identity(other)
 }
 
 fn warn_of_bound_dev(dropped: usize, out: &mut Columns) {

@@ -54,6 +54,7 @@ impl Join {
     pub(crate) fn of(spec: &Spec, plan: &Plan, request: &Request) -> Option<Self> {
         let linux = spec.linux().as_ref();
         let mut process = spec.process().clone()?;
+        let rootfs = super::root::path(spec, &request.bundle).ok()?;
         process.set_args(None).set_env(None).set_terminal(None);
         let namespaces = linux.and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
         let seccomp_flags = plan.child.iter().find_map(|step| match &step.op {
@@ -73,7 +74,7 @@ impl Join {
             }),
             no_new_keyring: request.no_new_keyring,
             no_pivot: request.no_pivot,
-            dev_is_bound: super::mounts::binds_dev(spec),
+            dev_is_bound: super::mounts::binds_dev(spec, &rootfs),
         })
     }
 

@@ -135,10 +135,10 @@ fn in_init(config: &Config<'_>, hook: &HookPlan, status: &str, out: &mut Columns
         Bytes::list(&hook.args, &field)?
     };
     // runc's habit, which hooks rely on: a startContainer hook without `env` has the program's.
-    let env = match &hook.env {
-        Some(env) => Bytes::list(env, &field)?,
-        None if in_root => Bytes::default(),
-        None => Bytes::list(config.env.entries(), &field)?,
+    let (env, home) = match &hook.env {
+        Some(env) => (Bytes::list(env, &field)?, false),
+        None if in_root => (Bytes::default(), false),
+        None => (Bytes::list(config.env.entries(), &field)?, true),
     };
     let (head, tail) = state(config, status);
     out.child(
@@ -147,6 +147,7 @@ fn in_init(config: &Config<'_>, hook: &HookPlan, status: &str, out: &mut Columns
             path: kernel_path(&hook.path, &field)?,
             args,
             env,
+            home,
             state_head: Bytes::blob(head),
             state_tail: Bytes::blob(tail),
             timeout_ms: hook.timeout.unwrap_or(0) * MS_PER_S,

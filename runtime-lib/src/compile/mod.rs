@@ -75,6 +75,8 @@ pub(crate) struct Request {
     pub(crate) null_streams: u8,
     /// There is a socket for the terminal's master.
     pub(crate) console_socket: bool,
+    /// Rows and columns of the terminal that shows the container's.
+    pub(crate) shown_on: Option<(u16, u16)>,
     /// The systemd that makes the cgroup; without one, the runtime makes it itself.
     pub(crate) systemd: Option<Bus>,
     /// The process joins a container that is there, rather than to become one.
@@ -107,6 +109,9 @@ pub(crate) struct HostFacts {
     pub(crate) apparmor: bool,
     /// SELinux is in force.
     pub(crate) selinux: bool,
+    /// Where procfs and sysfs are mounted as a whole, the last mounted first; looked for where the
+    /// host's mounts stay ([`Request::no_pivot`]).
+    pub(crate) whole_pseudo_filesystems: Vec<PathBuf>,
 }
 
 /// One step of the order.
@@ -169,7 +174,6 @@ const CHILD: &[Section] = &[
     seccomp::before_start,
     ready,
     hooks::start_container,
-    seccomp::after_hooks,
     seccomp::warn_of_no_listener,
     process::exec,
 ];
@@ -267,6 +271,7 @@ struct Config<'a> {
     rootfs: PathBuf,
     namespaces: namespaces::Namespaces<'a>,
     user: ids::UserNamespace,
+    resources: resources::ResourcePlan,
     env: process::Environment<'a>,
     /// A bind mount brings its own `/dev`: nothing is made in it.
     dev_is_bound: bool,
@@ -280,16 +285,18 @@ impl<'a> Config<'a> {
             .as_ref()
             .ok_or_else(|| Error::config("process", "process property must not be empty"))?;
         let namespaces = namespaces::Namespaces::new(spec)?;
+        let rootfs = root::path(spec, &request.bundle)?;
         Ok(Self {
             process,
             user: ids::UserNamespace::new(spec.linux().as_ref(), &namespaces)?,
+            resources: cgroup::resources(spec.linux().as_ref())?,
             linux: spec.linux().as_ref(),
             request,
             facts,
-            rootfs: root::path(spec, &request.bundle)?,
+            dev_is_bound: mounts::binds_dev(spec, &rootfs),
+            rootfs,
             namespaces,
             env: process::Environment::new(process, request.notify.is_some())?,
-            dev_is_bound: mounts::binds_dev(spec),
             spec,
         })
     }

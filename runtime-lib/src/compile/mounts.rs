@@ -55,17 +55,23 @@ const IVERSION: &str = "iversion";
 struct Entry<'a> {
     mount: &'a Mount,
     field: String,
-    /// Cleaned.
+    /// Cleaned, and from the container's root on.
     target: PathBuf,
     options: Options<'a>,
 }
 
 impl<'a> Entry<'a> {
-    fn read(index: usize, mount: &'a Mount) -> Self {
+    fn read(index: usize, mount: &'a Mount, rootfs: &Path) -> Self {
         let escapes = mount.typ().as_deref() == Some("overlay");
         let options = Options::read(mount.options().as_deref().unwrap_or_default(), escapes);
         let field = format!("mounts[{index}]");
-        Self { mount, field, target: clean(mount.destination()), options }
+        let cleaned = clean(mount.destination());
+        // runc's habit: a destination may have the root's place on the host before it.
+        let target = match cleaned.strip_prefix(rootfs) {
+            Ok(inside) => Path::new("/").join(inside),
+            Err(_) => cleaned,
+        };
+        Self { mount, field, target, options }
     }
 
     fn error(&self, leaf: &str, text: impl Into<String>) -> Error {
@@ -90,21 +96,22 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn entries<'a>(spec: &'a Spec) -> impl Iterator<Item = Entry<'a>> {
+fn entries<'a>(spec: &'a Spec, rootfs: &Path) -> impl Iterator<Item = Entry<'a>> {
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    mounts.iter().enumerate().map(|(index, mount)| Entry::read(index, mount))
+    mounts.iter().enumerate().map(move |(index, mount)| Entry::read(index, mount, rootfs))
 }
 
 /// Whether a bind mount brings the container's `/dev`.
-pub(super) fn binds_dev(spec: &Spec) -> bool {
-    entries(spec).any(|entry| entry.options.bind.is_some() && entry.target == Path::new("/dev"))
+pub(super) fn binds_dev(spec: &Spec, rootfs: &Path) -> bool {
+    entries(spec, rootfs)
+        .any(|entry| entry.options.bind.is_some() && entry.target == Path::new("/dev"))
 }
 
 /// The mounts; the sysctls follow the first proc mount through which they can be written, and end
 /// the list where there is none.
 pub(super) fn mounts_and_sysctls(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     let mut procfs_wanted = !sysctl::writes(config)?.is_empty();
-    for entry in entries(config.spec) {
+    for entry in entries(config.spec, &config.rootfs) {
         let mut op = compile(config, &entry, out)?;
         if let Op::Filesystem(filesystem) = &mut op
             && filesystem.fstype.to_text() == "proc"

@@ -75,14 +75,20 @@ pub(super) fn open(config: &Config<'_>, out: &mut Columns) -> Result<()> {
 }
 
 pub(super) fn pivot(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    out.child(
-        "root",
-        match config.request.no_pivot {
-            _ if !has_mounts(config) => Op::EnterRoot,
-            true => Op::MoveRoot,
-            false => Op::PivotRoot,
-        },
-    );
+    let op = match config.request.no_pivot {
+        _ if !has_mounts(config) => Op::EnterRoot,
+        true => Op::MoveRoot,
+        false => Op::PivotRoot,
+    };
+    if matches!(op, Op::MoveRoot) {
+        for path in &config.facts.whole_pseudo_filesystems {
+            // What lies in the root is the container's.
+            if !path.starts_with(&config.rootfs) {
+                out.child("root", Op::HideMount { path: kernel_path(path, "root")? });
+            }
+        }
+    }
+    out.child("root", op);
     Ok(())
 }
 

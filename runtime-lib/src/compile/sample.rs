@@ -14,6 +14,7 @@ pub(crate) fn request() -> Request {
         notify: None,
         null_streams: 0,
         console_socket: false,
+        shown_on: None,
         systemd: None,
         joins: false,
         joins_pid: false,
@@ -32,5 +33,6 @@ pub(crate) fn facts() -> HostFacts {
         setgroups_denied: false,
         apparmor: true,
         selinux: true,
+        whole_pseudo_filesystems: vec!["/proc".into(), "/sys".into(), "/images/a b/proc".into()],
     }
 }

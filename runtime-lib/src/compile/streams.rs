@@ -33,16 +33,19 @@ pub(super) fn terminal(config: &Config<'_>, out: &mut Columns) -> Result<()> {
             "cannot allocate tty if runc will detach without setting console socket",
         ));
     }
-    let (rows, columns) = match config.process.console_size() {
+    let asked = match config.process.console_size() {
         Some(size) => (extent(size.height(), "height")?, extent(size.width(), "width")?),
         None => (0, 0),
     };
+    let shown_on = config.request.shown_on;
+    let (rows, columns) = shown_on.filter(|size| *size != (0, 0)).unwrap_or(asked);
     let socket_slot = out.slot(FIELD, Slot::ConsoleSocket)?;
     let uid = config.process.user().uid();
     let console = !config.request.joins;
     // A process that is reborn has a session of its own, and takes the terminal itself.
     let controlling = !super::namespaces::is_reborn(config);
-    let terminal = Terminal { socket_slot, rows, columns, uid, console, controlling };
+    let plain = shown_on.is_some();
+    let terminal = Terminal { socket_slot, rows, columns, plain, uid, console, controlling };
     out.child(FIELD, Op::Terminal(terminal));
     Ok(())
 }

@@ -78,7 +78,8 @@ fn write(config: &Config<'_>, key: &str, value: &str) -> Result<(String, Op<Byte
         );
         return Err(Error::config(field, text));
     }
-    if path == "kernel/domainname" && config.spec.domainname().is_some() {
+    let domainname = config.spec.domainname().as_deref();
+    if path == "kernel/domainname" && domainname.is_some_and(|other| other != value) {
         let text = format!("sysctl {key:?} contradicts the field \"domainname\"");
         return Err(Error::config(field, text));
     }

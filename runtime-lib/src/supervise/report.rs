@@ -217,6 +217,9 @@ fn text(doing: Doing, errno: i32) -> &'static str {
         Doing::SetGroup => "cannot set the group",
         Doing::ReadMaps => "cannot read its id maps",
         Doing::OtherMaps => "it has other id maps than config.json",
+        Doing::OpenTarget if errno == libc::ELOOP => {
+            "the destination must be mounted on ordinary directory or file: a link is in the way"
+        }
         Doing::OpenTarget => "cannot look up the destination",
         Doing::CreateTarget => "cannot create the mountpoint",
         Doing::OpenFilesystem => "the kernel does not offer this filesystem here",
@@ -306,6 +309,7 @@ fn what(op: &Op<Bytes>) -> String {
         Op::RunHook(hook) => format!("error running hook {}", quoted(&hook.path)),
         Op::MaskPath { path } => format!("cannot mask {}", quoted(path)),
         Op::ReadonlyPath { path } => format!("cannot make {} read-only", quoted(path)),
+        Op::HideMount { path } => format!("cannot hide the host's {}", quoted(path)),
         Op::PivotRoot | Op::MoveRoot | Op::EnterRoot => {
             "cannot make the root filesystem the root".to_owned()
         }

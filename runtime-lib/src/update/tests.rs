@@ -144,6 +144,7 @@ fn unified_values_are_kept_by_their_file() {
 fn what_is_wrong_is_named_by_its_path() {
     let error = parse_resources(br#"{"memory": {"limit": "much"}}"#).unwrap_err();
     assert_eq!(error.field(), Some("linux.resources.memory.limit"), "{error}");
+    assert_eq!(parse_resources(b" null ").unwrap(), LinuxResources::default());
     for text in ["", "{", "[]", "7"] {
         let error = parse_resources(text.as_bytes()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{text}");

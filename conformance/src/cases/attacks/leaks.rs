@@ -31,6 +31,7 @@ pub(super) fn add(list: &mut Vec<Case>) {
     directories(&mut s);
     programs(&mut s);
     capabilities(&mut s);
+    host_tree(&mut s);
 }
 
 /// The payload's descriptors, but for the three streams.
@@ -268,4 +269,20 @@ fn capabilities(s: &mut Section<'_>) {
         assert!(!new.iter().any(|s| s.contains(&own) || s.contains(&c.bundle.id)), "{new:?}");
     })
     .at("CVE-2020-15257");
+}
+
+/// The host's mounts, which stay below the container's root where it was not pivoted to.
+fn host_tree(s: &mut Section<'_>) {
+    s.section_at("mount_namespaces(7)");
+    s.case("program of a container without pivot cannot mount a sysfs that can be written", |t| {
+        // New user, mount and network namespaces, where it has every capability.
+        let tries = ["unshare 0x50020000", "mkdir /tmp/sys", "mount sysfs /tmp/sys sysfs 0"];
+        let b = t.bundle().payload(&tries);
+        let done = b.command("run", &["--no-pivot"]).done();
+        let [unshared, .., mounted] = &payload::replies(&done.stdout)[..] else {
+            panic!("the payload did not run: {done}");
+        };
+        assert_eq!(unshared.errno, 0, "{done}");
+        mounted.fails(&[libc::EPERM]);
+    });
 }

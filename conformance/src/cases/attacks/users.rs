@@ -80,7 +80,7 @@ fn everything_below(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
 /// A copy of the runtime: the way to it may be closed to a user.
 fn reachable(t: &Test) -> std::path::PathBuf {
     let copy = t.dir().join(t.runtime().file_name().unwrap());
-    std::fs::copy(t.runtime(), &copy).unwrap();
+    crate::rootfs::copy_program(t.runtime(), &copy);
     std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
     copy
 }

@@ -89,7 +89,8 @@ fn become_hook(
     }
     sys::close_range(3, u32::MAX, true).at(Step::Spawn)?;
     let path: &CStr = hook.path.c_str()?;
-    let (args, env) = (hook.args.list(), hook.env.list());
+    let home = init.home.filter(|_| hook.home);
+    let (args, env) = (hook.args.list(), hook.env.list().chain(home));
     Err(Fail::errno(Step::ExecHook, sys::execve(path, &mut init.strings, args, env)))
 }
 

@@ -67,7 +67,7 @@ impl Covers {
     }
 
     /// A mount of an empty read-only tmpfs; all of a container share one.
-    fn for_directory(&mut self) -> Result<OwnedFd, Fail> {
+    pub(super) fn for_directory(&mut self) -> Result<OwnedFd, Fail> {
         if self.directory.is_some() {
             return clone(self.directory.as_ref());
         }

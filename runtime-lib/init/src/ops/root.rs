@@ -95,16 +95,16 @@ fn mount_of(directory: BorrowedFd<'_>) -> Result<OwnedFd, Fail> {
     let up = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut directory =
         rustix::fs::openat(directory, c".", up, Mode::empty()).at(Step::OpenSource)?;
-    loop {
-        let flags = AtFlags::EMPTY_PATH;
-        let stat =
-            rustix::fs::statx(&directory, c"", flags, StatxFlags::empty()).at(Step::OpenSource)?;
-        if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-            return Ok(directory);
-        }
+    while !is_mount_root(directory.as_fd())? {
         directory =
             rustix::fs::openat(&directory, c"..", up, Mode::empty()).at(Step::OpenSource)?;
     }
+    Ok(directory)
+}
+
+fn is_mount_root(directory: BorrowedFd<'_>) -> Result<bool, Fail> {
+    let stat = rustix::fs::statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::empty());
+    Ok(stat.at(Step::OpenSource)?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Makes the root the process's root, and lets go of the host's tree.
@@ -120,6 +120,32 @@ pub(crate) fn pivot(init: &mut Init<'_>) -> Result<(), Fail> {
     }
     rustix::mount::unmount(c".", UnmountFlags::DETACH).at(Step::Whole)?;
     rustix::process::chdir(c"/").at(Step::Chdir)
+}
+
+/// Takes away a mount that the container could not reach below its root, but whose presence the kernel would take for
+/// leave to mount such a filesystem anew, without masks (`mnt_already_visible` of fs/namespace.c).
+pub(crate) fn hide(init: &mut Init<'_>, path: &CStr) -> Result<(), Fail> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mount = match rustix::fs::open(path, flags, Mode::empty()) {
+        // It went with one above it.
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        result => result.at(Step::OpenTarget)?,
+    };
+    if !is_mount_root(mount.as_fd())? {
+        return Ok(());
+    }
+    let up = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let above = rustix::fs::openat(&mount, c"..", up, Mode::empty()).at(Step::OpenTarget)?;
+    // What changes below a shared mount changes on the host as well.
+    change_propagation(mount_of(above.as_fd())?.as_fd(), propagation::SLAVE)?;
+    change_propagation(mount.as_fd(), propagation::SLAVE)?;
+    match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        // Whoever made the user namespace has locked it (mount_namespaces(7)).
+        Err(Errno::INVAL | Errno::PERM) => {
+            paths::attach(init.covers.for_directory()?.as_fd(), mount.as_fd()).at(Step::Attach)
+        }
+        result => result.at(Step::Whole),
+    }
 }
 
 /// The same with `MS_MOVE` and chroot(2), for a host root that cannot be pivoted away from.

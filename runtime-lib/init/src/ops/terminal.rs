@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, Uid};
 use rustix::io::{DupFlags, Errno};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, OutputModes, Winsize};
 
 use super::paths;
 use crate::progress::{At, Fail};
@@ -39,6 +39,11 @@ pub(crate) fn set_up(init: &Init<'_>, terminal: &Terminal) -> Result<(), Fail> {
     .at(Step::OpenPty)?;
     rustix::fs::fchown(&slave, Some(Uid::from_raw(terminal.uid)), None).at(Step::Chown)?;
     set_size(&master, terminal).at(Step::SetPty)?;
+    if terminal.plain {
+        let mut modes = rustix::termios::tcgetattr(&slave).at(Step::SetPty)?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        rustix::termios::tcsetattr(&slave, OptionalActions::Now, &modes).at(Step::SetPty)?;
+    }
     if terminal.console {
         mount_console(root, slave.as_fd())?;
     }

@@ -67,7 +67,7 @@ fn every_controller_is_told_in_the_keys_of_runc() {
             ("hugetlb.1GB.current", "0\n"),
         ],
     );
-    let psi = r#""psi":{"some":{"avg10":1.5,"avg60":0.25,"avg300":0.0,"total":12345},"full":{"avg10":0.0,"avg60":0.0,"avg300":0.0,"total":7}}"#;
+    let psi = r#""psi":{"some":{"avg10":1.5,"avg60":0.25,"avg300":0,"total":12345},"full":{"avg10":0,"avg60":0,"avg300":0,"total":7}}"#;
     let want = [
         r#"{"cpu":{"usage":{"total":3000000,"kernel":1000000,"user":2000000},"throttling":{"periods":9,"throttledPeriods":4,"throttledTime":77000},"#,
         psi,

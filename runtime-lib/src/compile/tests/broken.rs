@@ -346,6 +346,11 @@ fn of_sysctls() {
             "linux.sysctl[\"user.max_user_namespaces\"]",
             refused,
         ),
+        (
+            json!({"domainname": "d", "linux": {"namespaces": all, "sysctl": {"kernel.domainname": "e"}}}),
+            "linux.sysctl[\"kernel.domainname\"]",
+            "contradicts the field \"domainname\"",
+        ),
         (own("network.x", "1"), "linux.sysctl[\"network.x\"]", refused),
         (own("net", "1"), "linux.sysctl[\"net\"]", refused),
         (
@@ -373,7 +378,8 @@ fn of_devices_and_resources() {
         super::merge(&mut device, &patch);
         linux("devices", json!([device]))
     };
-    let same = json!({"path": "/dev/x", "type": "p"});
+    let fifo = json!({"path": "/dev/x", "type": "p"});
+    let zero = json!({"path": "/dev/./x", "type": "c", "major": 1, "minor": 5});
     check(vec![
         (device(json!({"path": "dev/x"})), "linux.devices[0].path", "not absolute"),
         (device(json!({"path": "/dev/.."})), "linux.devices[0].path", "root of the container"),
@@ -386,7 +392,7 @@ fn of_devices_and_resources() {
         (device(json!({"fileMode": 1 << 16})), "linux.devices[0].fileMode", "no file mode"),
         (device(json!({"uid": 4_294_967_295_u32})), "linux.devices[0].uid", "not an id"),
         (device(json!({"gid": 4_294_967_295_u32})), "linux.devices[0].gid", "not an id"),
-        (linux("devices", json!([same, same])), "linux.devices[1].path", "second device"),
+        (linux("devices", json!([fifo, zero])), "linux.devices[1].path", "another device"),
         (linux("cgroupsPath", json!("/")), "linux.cgroupsPath", "does not name a cgroup"),
         (linux("cgroupsPath", json!("/a\n")), "linux.cgroupsPath", "newline"),
         (

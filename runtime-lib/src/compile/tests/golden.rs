@@ -257,6 +257,8 @@ fn terminal() {
     let config = patched(&json!({"process": {"terminal": true,
         "consoleSize": {"height": 25, "width": 80}, "user": {"uid": 1000, "gid": 0}}}));
     check("terminal", &config, &request);
+    request.shown_on = Some((50, 120));
+    check("terminal-shown", &config, &request);
 }
 
 /// The filter before the privileges go, last of all, and behind the hooks.
