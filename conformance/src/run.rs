@@ -146,6 +146,13 @@ impl Run {
         self
     }
 
+    /// Gives it another time than [`limit`].
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        self.limit = time;
+        self
+    }
+
     /// Runs it as a user and group of this number, without other groups.
     #[must_use]
     pub fn user(mut self, id: u32) -> Self {
