@@ -14,6 +14,28 @@ fn filtered<'t>(t: &'t Test, default: &str, syscalls: Value) -> Bundle<'t> {
     )
 }
 
+/// The image decides what these hooks are.
+#[test]
+fn hooks_at_the_start_run_under_the_filter() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "loads it after them with noNewPrivileges") {
+        return;
+    }
+    for nnp in [true, false] {
+        let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}]});
+        let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "mkdir /tmp/made"]});
+        let bundle = t
+            .bundle()
+            .set("/process/noNewPrivileges", json!(nnp))
+            .set("/linux/seccomp", filter)
+            .push("/hooks/startContainer", hook);
+        let done = bundle.run().exits(1);
+        assert!(done.stderr.contains("error running startContainer hook"), "{nnp}: {done}");
+        assert!(!bundle.rootfs().join("tmp/made").exists(), "{nnp}");
+    }
+}
+
 #[test]
 fn refused_call_gets_eperm_or_the_given_errno() {
     let Some(t) = Test::begin() else { return };

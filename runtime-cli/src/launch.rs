@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::libc::O_NONBLOCK;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use orlop::{Builder, Bundle, Container, Stdio};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -298,8 +298,10 @@ pub(crate) fn send_with_descriptor(
 pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::io(format!("open {}", path.display()), error);
     let digits = pid.to_string();
-    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        let opened = OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(path);
+    let is_left = |kind: fs::FileType| !kind.is_file() && !kind.is_symlink();
+    if fs::symlink_metadata(path).is_ok_and(|there| is_left(there.file_type())) {
+        let flags = O_NONBLOCK | O_NOFOLLOW;
+        let opened = OpenOptions::new().write(true).custom_flags(flags).open(path);
         let written = opened.and_then(|mut there| there.write_all(digits.as_bytes()));
         return written.map_err(|error| failed(&error));
     }

@@ -174,7 +174,6 @@ const CHILD: &[Section] = &[
     seccomp::before_start,
     ready,
     hooks::start_container,
-    seccomp::after_hooks,
     seccomp::warn_of_no_listener,
     process::exec,
 ];

@@ -72,7 +72,7 @@ fn scheduling(config: &Config<'_>) -> Result<Option<Scheduling>> {
     let new = Scheduling {
         policy: *policy,
         flags,
-        nice: nice(asked, *policy, name)?,
+        nice: nice(asked)?,
         priority: priority(asked, *policy, name)?,
         runtime: asked.runtime().unwrap_or(0),
         deadline: asked.deadline().unwrap_or(0),
@@ -87,16 +87,13 @@ fn scheduling(config: &Config<'_>) -> Result<Option<Scheduling>> {
     Ok(Some(new))
 }
 
-fn nice(asked: &Scheduler, policy: u32, name: &str) -> Result<i32> {
+fn nice(asked: &Scheduler) -> Result<i32> {
     const FIELD: &str = "process.scheduler.nice";
     let nice = asked.nice().unwrap_or(0);
     if !(-20..=19).contains(&nice) {
         return Err(Error::config(FIELD, format!("{nice} is not in -20 to 19")));
     }
-    // SCHED_OTHER and SCHED_BATCH; the kernel passes over it for SCHED_IDLE and the realtime ones.
-    if nice != 0 && !matches!(policy, 0 | 3) {
-        return Err(Error::config(FIELD, format!("has no meaning for {name}")));
-    }
+    // The kernel passes over it where it is not for SCHED_OTHER or SCHED_BATCH (sched_setattr(2)).
     Ok(nice)
 }
 

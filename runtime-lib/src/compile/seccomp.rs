@@ -3,7 +3,7 @@
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
 use orlop_init::plan::{Message, NEW_LISTENER, Op};
 
-use super::{Columns, Config, hooks, namespaces};
+use super::{Columns, Config, namespaces};
 use crate::error::{Error, Result};
 use crate::plan::{Agent, Bytes, HostOp, Step};
 use crate::seccomp::{Call, Filter, compile};
@@ -78,7 +78,7 @@ pub(super) fn while_privileged(config: &Config<'_>, out: &mut Columns) -> Result
 /// others in a joined pid namespace could take hold of a process without it, unless it denies the
 /// clone(2) that leads there.
 pub(super) fn before_rebirth(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if !config.nnp() || !namespaces::is_reborn(config) || hooks::run_at_start(config) {
+    if !config.nnp() || !namespaces::is_reborn(config) {
         return Ok(());
     }
     let loaded = out.child.len();
@@ -104,22 +104,8 @@ pub(super) fn allows_rebirth(filter: &Filter) -> bool {
     })
 }
 
-/// The last moment before the program may start.
+/// The last moment before anything of the image may run: hooks of `startContainer` are found in it.
 pub(super) fn before_start(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    if !config.nnp() || out.filter.is_some() {
-        return Ok(());
-    }
-    let loaded = out.child.len();
-    load(config, out)?;
-    // With a listener it is now or never: nobody would call the agent later.
-    if hooks::run_at_start(config) && out.agent.is_none() {
-        unload(out, loaded);
-    }
-    Ok(())
-}
-
-/// Hooks of `startContainer` are not the program that the filter is for.
-pub(super) fn after_hooks(config: &Config<'_>, out: &mut Columns) -> Result<()> {
     if config.nnp() && out.filter.is_none() { load(config, out) } else { Ok(()) }
 }
 

@@ -25,11 +25,6 @@ fn of_the_scheduler() {
             "process.scheduler.nice",
             "-20 to 19",
         ),
-        (
-            scheduler(json!({"policy": "SCHED_FIFO", "priority": 1, "nice": 1})),
-            "process.scheduler.nice",
-            "no meaning for SCHED_FIFO",
-        ),
         (scheduler(json!({"policy": "SCHED_RR"})), "process.scheduler.priority", "1 to 99"),
         (
             scheduler(json!({"policy": "SCHED_FIFO", "priority": 100})),
