@@ -135,7 +135,8 @@ fn ends_within(pid: u32, timeout: Duration) -> Result<bool, Errno> {
     crate::host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(timeout))
 }
 
-fn describe(status: ExitStatus) -> String {
+/// How a program has ended.
+pub(super) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),

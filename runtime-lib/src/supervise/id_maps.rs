@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::hooks::{memory_file, quote};
+use super::hooks::{describe, memory_file, quote};
 use crate::compile::{IdMap, IdMaps};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -112,5 +112,7 @@ fn run(kind: Kind, pid: i32, map: &IdMap) -> Result<()> {
         return Ok(());
     }
     let said = quote(said).replace('\n', "; ");
-    Err(Error::new(ErrorKind::System, format!("{program}: {status}: {said}")).at(field))
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    let message = format!("{program}: {}{said}", describe(status));
+    Err(Error::new(ErrorKind::System, message).at(field))
 }
