@@ -7,6 +7,8 @@
 
 pub mod mutate;
 
+use std::sync::LazyLock;
+
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use orlop_init::plan::{Header, Op, VERSION};
 use orlop_init::wire::Str;
@@ -90,12 +92,16 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-fn base() -> Option<(Spec, Plan)> {
-    let config = include_bytes!("../../fuzz/seeds/config/minimal.json");
-    let (spec, _) = crate::bundle::parse(config).ok()?;
-    let plan = compile(&spec, &request(spec.process().as_ref()), &facts()).ok()?;
-    Some((spec, plan))
-}
+/// The container that processes come to.
+static CONTAINER: LazyLock<(Spec, Plan)> = LazyLock::new(|| {
+    let config = include_bytes!("../../fuzz/seeds/config/docker.json");
+    let compiled = || {
+        let (spec, _) = crate::bundle::parse(config)?;
+        let plan = compile(&spec, &request(spec.process().as_ref()), &facts())?;
+        Ok::<_, Error>((spec, plan))
+    };
+    compiled().unwrap_or_else(|error| panic!("the container is wrong: {error}"))
+});
 
 /// process.json of `exec`.
 pub fn process(bytes: &[u8]) {
@@ -103,9 +109,9 @@ pub fn process(bytes: &[u8]) {
         Ok(process) => process,
         Err(error) => return check(&error),
     };
-    let (spec, plan) = base().unwrap_or_else(|| panic!("the least config is wrong"));
+    let (spec, plan) = &*CONTAINER;
     let request = Request { joins: true, joins_pid: true, ..request(Some(&process)) };
-    let join = Join::of(&spec, &plan, &request).unwrap_or_else(|| panic!("no process"));
+    let join = Join::of(spec, plan, &request).unwrap_or_else(|| panic!("no process"));
     match exec::compile(&join, &process, None, None, &request, &facts()) {
         Ok(plan) => drop(check_plan(&plan)),
         Err(error) => check(&error),

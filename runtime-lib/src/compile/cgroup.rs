@@ -1,5 +1,7 @@
 //! `linux.cgroupsPath` and `linux.resources`: the container's cgroup and its limits.
 
+use oci_spec::runtime::Linux;
+
 use super::resources::ResourcePlan;
 use super::{Columns, Config, cgroup_path, resources, unit};
 use crate::cgroup::CgroupWrite;
@@ -25,9 +27,9 @@ pub(super) fn wanted<'a>(config: &Config<'a>) -> Result<Option<&'a str>> {
 }
 
 /// `linux.resources`.
-pub(super) fn resources(config: &Config<'_>) -> Result<ResourcePlan> {
-    let resources = config.linux.and_then(|linux| linux.resources().as_ref());
-    let devices = config.linux.and_then(|linux| linux.devices().as_deref());
+pub(super) fn resources(linux: Option<&Linux>) -> Result<ResourcePlan> {
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let devices = linux.and_then(|linux| linux.devices().as_deref());
     resources::compile(resources, devices)
 }
 
@@ -43,7 +45,7 @@ fn is_tight(write: &CgroupWrite) -> bool {
 /// Whether the container gets less memory in the end than setting it up may take: then what can
 /// count as its creator's shall.
 pub(super) fn is_short_of_memory(config: &Config<'_>) -> bool {
-    resources(config).is_ok_and(|plan| plan.limits.writes.iter().any(is_tight))
+    config.resources.limits.writes.iter().any(is_tight)
 }
 
 /// What a caller may do without who has no rights over cgroups: it is not root, or only of a user
@@ -62,7 +64,8 @@ pub(super) fn need(config: &Config<'_>, out: &Columns) -> CgroupNeed {
 }
 
 /// The limits while the container is set up: [`SETUP_ROOM`] at least.
-pub(super) fn early(mut writes: Vec<CgroupWrite>) -> Vec<CgroupWrite> {
+pub(super) fn early(config: &Config<'_>) -> Vec<CgroupWrite> {
+    let mut writes = config.resources.limits.writes.clone();
     for write in writes.iter_mut().filter(|write| is_tight(write)) {
         write.value = SETUP_ROOM.to_string();
     }
@@ -72,14 +75,14 @@ pub(super) fn early(mut writes: Vec<CgroupWrite>) -> Vec<CgroupWrite> {
 /// The limits and the device program. `memory.checkBeforeUpdate` has nothing to check in a cgroup
 /// that is new.
 pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    let plan = resources(config)?;
-    for write in early(plan.limits.writes) {
+    for write in early(config) {
         out.host(write.field.clone(), HostOp::CgroupWrite(write));
     }
     // From inside a user namespace no program can be attached; nor can a device be made there.
     let refused = config.facts.in_user_namespace || config.facts.unprivileged;
-    if !plan.devices.allows_everything() && !refused {
-        out.host("linux.resources.devices", HostOp::DeviceProgram(plan.devices));
+    let devices = &config.resources.devices;
+    if !devices.allows_everything() && !refused {
+        out.host("linux.resources.devices", HostOp::DeviceProgram(devices.clone()));
     }
     Ok(())
 }
@@ -87,7 +90,8 @@ pub(super) fn limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
 /// Limits that are smaller than what setting up takes, when that is done: systemd writes what it
 /// is told to the file itself, but before the last word here.
 pub(super) fn tight_limits(config: &Config<'_>, out: &mut Columns) -> Result<()> {
-    let writes: Vec<_> = resources(config)?.limits.writes.into_iter().filter(is_tight).collect();
+    let writes: Vec<_> =
+        config.resources.limits.writes.iter().filter(|write| is_tight(write)).cloned().collect();
     if config.request.systemd.is_some() {
         for property in unit::limit_properties(&writes) {
             out.host(property.field, HostOp::LateUnitProperty(property.op));

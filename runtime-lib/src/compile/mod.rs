@@ -267,6 +267,7 @@ struct Config<'a> {
     rootfs: PathBuf,
     namespaces: namespaces::Namespaces<'a>,
     user: ids::UserNamespace,
+    resources: resources::ResourcePlan,
     env: process::Environment<'a>,
     /// A bind mount brings its own `/dev`: nothing is made in it.
     dev_is_bound: bool,
@@ -283,6 +284,7 @@ impl<'a> Config<'a> {
         Ok(Self {
             process,
             user: ids::UserNamespace::new(spec.linux().as_ref(), &namespaces)?,
+            resources: cgroup::resources(spec.linux().as_ref())?,
             linux: spec.linux().as_ref(),
             request,
             facts,

@@ -1,7 +1,7 @@
 //! `linux.cgroupsPath` and annotations -> the unit that systemd makes for the container, for the
 //! systemd driver.
 
-use super::cgroup::{early, resources, wanted};
+use super::cgroup::{early, wanted};
 use super::{Columns, Config, variant};
 use crate::cgroup::systemd::{Bus, Property, Value};
 use crate::cgroup::{CgroupWrite, IfMissing};
@@ -51,7 +51,7 @@ pub(super) fn unit(config: &Config<'_>) -> Result<Option<Step<UnitPlan>>> {
     };
     let mut properties = base(&names, slice);
     properties.extend(annotated(config)?);
-    properties.extend(limit_properties(&early(resources(config)?.limits.writes)));
+    properties.extend(limit_properties(&early(config)));
     let manager = config.facts.manager_cgroup.trim_end_matches('/');
     let op = UnitPlan {
         cgroup: format!("{manager}{path}"),
