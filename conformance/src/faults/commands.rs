@@ -291,7 +291,9 @@ pub fn kill(kind: Kind, shape: Shape) {
     };
     sweep.run(before, |outcome| {
         if !outcome.succeeded() {
-            return victim.status_is(&["running", "stopped"]).map(drop);
+            // What still runs may be about to end: it is not there for the next one.
+            let status = victim.status_is(&["running", "stopped"]);
+            return both(status, victim.removed());
         }
         // All of it, not its init alone.
         wait_a_little(|| traces::processes_after_reaping(victim.id()).is_empty());
