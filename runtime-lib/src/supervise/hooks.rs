@@ -140,7 +140,7 @@ pub(super) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
+        (None, Some(signal)) => format!("signal: {}", super::report::signal_text(signal)),
         (None, None) => status.to_string(),
     }
 }
