@@ -106,6 +106,9 @@ fn hooks_get_the_state_on_standard_input() {
 #[test]
 fn hooks_make_files_with_the_callers_mask_and_later_ones_with_the_programs() {
     let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "runs them without a mask") {
+        return;
+    }
     let mut bundle = t.bundle().set("/process/user/umask", json!(0o27));
     let names =
         ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
