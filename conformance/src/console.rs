@@ -146,25 +146,39 @@ mod sys {
 /// Where neither happens in time.
 #[must_use]
 pub fn read_until(master: &mut File, text: &str) -> String {
-    let end = Instant::now() + crate::run::limit();
     let mut all = Vec::new();
+    let came = read_for(master, text, crate::run::limit(), &mut all);
+    let all = String::from_utf8_lossy(&all).into_owned();
+    assert!(came, "the terminal never said {text:?}: {all:?}");
+    all
+}
+
+/// The same for a while only: false where neither has happened by then. What comes is added to `all`, in which the text
+/// is looked for.
+///
+/// # Panics
+/// Where the master cannot be polled.
+#[must_use]
+pub fn read_for(master: &mut File, text: &str, time: Duration, all: &mut Vec<u8>) -> bool {
+    let end = Instant::now() + time;
     loop {
-        let so_far = String::from_utf8_lossy(&all).into_owned();
-        if !text.is_empty() && so_far.contains(text) {
-            return so_far;
+        if !text.is_empty() && String::from_utf8_lossy(all).contains(text) {
+            return true;
         }
-        assert!(Instant::now() < end, "the terminal never said {text:?}: {so_far:?}");
+        if Instant::now() >= end {
+            return false;
+        }
         let mut polled = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
         if poll(&mut polled, PollTimeout::from(200_u16)).expect("poll") == 0 {
             continue;
         }
         let mut buffer = [0_u8; 1024];
         match master.read(&mut buffer) {
-            Ok(0) => return so_far,
+            Ok(0) => return true,
             Ok(n) => all.extend_from_slice(&buffer[..n]),
             // EIO is how a terminal says that nobody has the other side open any more. Before the payload has opened
             // it that may come too early.
-            Err(_) if text.is_empty() => return so_far,
+            Err(_) if text.is_empty() => return true,
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
     }

@@ -17,6 +17,7 @@
 pub mod agent;
 pub mod bench;
 pub mod bundle;
+pub mod caller;
 pub mod cases;
 pub mod console;
 pub mod container;

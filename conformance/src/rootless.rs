@@ -1,10 +1,10 @@
 //! A caller who is not root.
 
-use std::os::unix::fs::lchown;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::caller::own;
 use crate::{Done, Run, Test, rootfs, tmp};
 
 /// Who calls.
@@ -29,15 +29,6 @@ pub struct Rootless<'t> {
     pub within: Vec<String>,
     /// The caller's D-Bus, and with it systemd as the one who makes cgroups.
     pub bus: Option<String>,
-}
-
-fn own(path: &Path, uid: u32) {
-    lchown(path, Some(uid), Some(uid)).unwrap();
-    if path.symlink_metadata().unwrap().is_dir() {
-        for entry in std::fs::read_dir(path).unwrap() {
-            own(&entry.unwrap().path(), uid);
-        }
-    }
 }
 
 impl<'t> Rootless<'t> {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::caller::{Caller, Side};
+
 /// How long a command may take before the test fails: 30 seconds, or `ORLOP_TEST_SECONDS`.
 ///
 /// Far above what any command needs: a loaded machine must not fail a test, nor an emulated one.
@@ -146,10 +148,24 @@ impl Run {
         self
     }
 
+    /// Gives it another time than [`limit`].
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        self.limit = time;
+        self
+    }
+
     /// Runs it as a user and group of this number, without other groups.
     #[must_use]
     pub fn user(mut self, id: u32) -> Self {
         self.command.uid(id).gid(id);
+        self
+    }
+
+    /// Makes it a command of an ordinary user's.
+    #[must_use]
+    pub fn by(mut self, caller: &Caller, side: Side) -> Self {
+        caller.run(&mut self.command, side);
         self
     }
 

@@ -201,6 +201,17 @@ fn delegated_cgroup_is_used() {
     assert!(!delegated.path.join(&c.id).exists());
 }
 
+/// The command is undumpable, and what it spawns is that too until execve(2) is done: a matter of microseconds.
+#[test]
+fn every_further_process_gets_the_oom_score() {
+    let Some(t) = begin() else { return };
+    let c = Rootless::new(&t).set("/process/oomScoreAdj", json!(500)).sh("sleep 1000");
+    let _ = c.start();
+    for _ in 0..30 {
+        assert_eq!(c.exec("cat /proc/self/oom_score_adj").ok().stdout, "500\n");
+    }
+}
+
 /// It would be outside of the container's limits, and nobody would end it with the container.
 #[test]
 fn further_process_that_cannot_get_into_the_containers_cgroup_is_refused() {

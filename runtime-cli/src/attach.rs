@@ -9,7 +9,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use orlop::{Container, Exec, ExecBuilder, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, OFlags, fchown, fcntl_setfl, fstat, major, minor};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
     recvmsg, socketpair,
@@ -326,7 +326,7 @@ fn receive_descriptor(socket: &OwnedFd) -> Result<OwnedFd, Failure> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut payload = [0; 4096];
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    recvmsg(socket, &mut [IoSliceMut::new(&mut payload)], &mut control, flags)
+    retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut payload)], &mut control, flags))
         .map_err(|errno| Failure::system("the container's terminal did not arrive", errno))?;
     control
         .drain()

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, read, retry_on_intr, write};
 use rustix::pipe::fcntl_getpipe_size;
 use rustix::termios::isatty;
 
@@ -114,13 +114,14 @@ impl Pump {
         let Some(from) = &self.from else { return false };
         self.buffer.resize(BUFFER, 0);
         self.sent = 0;
-        match read(from, &mut self.buffer) {
+        // Interrupted is not empty: what is drained is not looked at again.
+        match retry_on_intr(|| read(from, &mut self.buffer)) {
             Ok(0) => self.end(None),
             Ok(count) => {
                 self.buffer.truncate(count);
                 return true;
             }
-            Err(Errno::AGAIN | Errno::INTR) => self.buffer.clear(),
+            Err(Errno::AGAIN) => self.buffer.clear(),
             Err(errno) => self.end(failure(errno, from)),
         }
         false

@@ -159,19 +159,22 @@ impl Container {
         hook_environment: Vec<String>,
     ) -> Result<()> {
         let directory = StateDirectory::of(state_root.as_ref(), id)?;
-        if !directory.exists() {
+        if !directory.exists()? {
             return Ok(());
         }
-        // A record that is damaged, or was never written, names nothing more to clean up.
-        let record = match directory.record() {
-            Ok(Some(record)) => Some(record),
-            _ => directory.intent().unwrap_or(None),
+        let record = match undamaged(directory.record())? {
+            Some(record) => Some(record),
+            None => undamaged(directory.intent())?,
         };
         let Some(record) = record else {
             return directory.remove();
         };
         let mut container = Self::from_record(directory, record);
         container.hook_environment = hook_environment;
+        // Without a cgroup, this is how it is found.
+        if container.is_alive()? {
+            container.kill_and_wait()?;
+        }
         container.destroy(true)
     }
 
@@ -243,7 +246,7 @@ impl Container {
             return Ok(Status::Created);
         }
         // One that is killed before it was started lets go of the fifo some time before it is gone.
-        let ends = self.directory.has_fifo() && host::is_exiting(self.record.pid)?;
+        let ends = self.directory.has_fifo()? && host::is_exiting(self.record.pid)?;
         Ok(if ends { Status::Stopped } else { Status::Running })
     }
 
@@ -502,6 +505,14 @@ impl Container {
             pidfd: Some(creation.pidfd),
             ended: None,
         }
+    }
+}
+
+/// A record that is damaged, or was never written, names nothing to clean up; one that could not be read does.
+fn undamaged(record: Result<Option<Record>>) -> Result<Option<Record>> {
+    match record {
+        Err(error) if error.raw_os_error().is_none() => Ok(None),
+        record => record,
     }
 }
 

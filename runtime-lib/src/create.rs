@@ -434,7 +434,7 @@ fn claim_cgroup(
         CgroupNeed::IfPermitted if forbidden => {
             // Whoever cleans up shall not look for it.
             record.cgroup.clear();
-            directory.write_intent(record)?;
+            directory.change_intent(record)?;
             Ok(None)
         }
         CgroupNeed::Asked if forbidden => {
@@ -460,6 +460,12 @@ fn finish(
         if let Op::Seccomp { program, .. } = &step.op {
             directory.write_filter(&program.0)?;
         }
+    }
+    if target.cgroup.is_none() {
+        // Where there is no cgroup, whoever cleans up finds it by its pid alone.
+        record.pid = target.init.pid();
+        record.start_time = host::start_time(record.pid)?.unwrap_or_default();
+        directory.change_intent(record)?;
     }
     execute(plan, target)?;
     record.pid = target.init.pid();

@@ -118,8 +118,11 @@ impl StateDirectory {
     }
 
     /// Whether there is a directory.
-    pub(crate) fn exists(&self) -> bool {
-        self.path.is_dir()
+    ///
+    /// # Errors
+    /// It cannot be looked for.
+    pub(crate) fn exists(&self) -> Result<bool> {
+        self.path.try_exists().map_err(|error| failed("find", &self.path, &error))
     }
 
     /// The record of a created container; `None` where `create` did not get that far.
@@ -159,15 +162,27 @@ impl StateDirectory {
         self.write(INTENT, record)
     }
 
+    /// Records it otherwise, in one step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn change_intent(&self, record: &Record) -> Result<()> {
+        self.replace(INTENT, record)
+    }
+
     /// Records a created container, in one step.
     ///
     /// # Errors
     /// It cannot be written.
     pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
-        const NEW: &str = ".state.json";
-        self.write(NEW, record)?;
-        let path = self.path.join(STATE);
-        fs::rename(self.path.join(NEW), &path).map_err(|error| failed("write", &path, &error))
+        self.replace(STATE, record)
+    }
+
+    fn replace(&self, name: &str, record: &Record) -> Result<()> {
+        let new = format!(".{name}");
+        self.write(&new, record)?;
+        let path = self.path.join(name);
+        fs::rename(self.path.join(new), &path).map_err(|error| failed("write", &path, &error))
     }
 
     /// Waits until nobody else changes the record, until the result is dropped.
@@ -265,8 +280,12 @@ impl StateDirectory {
     }
 
     /// Whether the fifo is there: nobody has released the container, or the one who does is not done with it.
-    pub(crate) fn has_fifo(&self) -> bool {
-        self.path.join(FIFO).exists()
+    ///
+    /// # Errors
+    /// It cannot be looked for.
+    pub(crate) fn has_fifo(&self) -> Result<bool> {
+        let path = self.path.join(FIFO);
+        path.try_exists().map_err(|error| failed("find", &path, &error))
     }
 
     /// Where the directory of the socket for sd_notify(3) is; absolute.

@@ -4,6 +4,7 @@
 //! of these processes something goes wrong ([`Fault`]). What is wrong there is chosen so that the kernel could have
 //! done it ([`mod@errnos`]). What the container is afterwards is told by a program inside ([`inside`]).
 
+pub mod commands;
 pub mod errnos;
 pub mod inside;
 pub mod sweep;
@@ -15,7 +16,7 @@ pub use errnos::errnos;
 pub use inside::Inside;
 pub use sweep::{Kind, Sweep, both};
 pub use trace::{Call, End, Traced, trace};
-pub use victim::{HOOKS, Shape, Victim, is_confined, model, wait_a_little};
+pub use victim::{HOOKS, Shape, Victim, ids, is_confined, model, wait_a_little};
 
 /// What goes wrong at a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

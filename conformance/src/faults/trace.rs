@@ -14,9 +14,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::{Wrong, sys};
-
-/// Longest time for a command. None that is not stuck takes a tenth of it.
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::caller::{Caller, Side};
+use crate::run::{limit, lossy};
 
 /// Calls whose number depends on when other threads do what.
 const WAITS: [&str; 3] = ["futex", "restart_syscall", "sched_yield"];
@@ -95,7 +94,7 @@ impl Watchdog {
         std::thread::spawn(move || {
             let (watched, changed) = &*theirs;
             let guard = watched.lock().unwrap_or_else(PoisonError::into_inner);
-            let waiting = changed.wait_timeout_while(guard, LIMIT, |watched| !watched.done);
+            let waiting = changed.wait_timeout_while(guard, 2 * limit(), |watched| !watched.done);
             let (mut guard, timeout) = waiting.unwrap_or_else(PoisonError::into_inner);
             if timeout.timed_out() {
                 guard.bitten = true;
@@ -127,6 +126,8 @@ struct Tracer<'a> {
     decide: &'a mut dyn FnMut(&Call) -> Option<Wrong>,
     calls: Vec<Call>,
     hit: Option<Call>,
+    /// Something was killed.
+    killed: bool,
 }
 
 const OPTIONS: Options = Options::PTRACE_O_TRACESYSGOOD
@@ -140,13 +141,13 @@ const OPTIONS: Options = Options::PTRACE_O_TRACESYSGOOD
 ///
 /// All processes that the command makes are followed until they execute another program by execve(2), as hooks and the
 /// container's program are; the init is executed by execveat(2). So is `init`, a process that is there already. What
-/// sleeps at the command's end is let go.
+/// sleeps at the command's end is let go. It is `caller`'s, or root's.
 ///
 /// # Panics
 /// Where ptrace(2) is not allowed.
 pub fn trace(
-    program: &Path,
-    args: &[&str],
+    (program, args): (&Path, &[&str]),
+    caller: Option<&Caller>,
     (output, errors): (&Path, &Path),
     init: Option<i32>,
     decide: &mut dyn FnMut(&Call) -> Option<Wrong>,
@@ -159,6 +160,7 @@ pub fn trace(
         decide,
         calls: Vec::new(),
         hit: None,
+        killed: false,
     };
     if let Some(pid) = init.map(Pid::from_raw) {
         ptrace::seize(pid, OPTIONS).expect("PTRACE_SEIZE");
@@ -169,7 +171,11 @@ pub fn trace(
     command.args(args).stdin(Stdio::null());
     command.stdout(File::options().append(true).create(true).open(output).expect("output file"));
     command.stderr(File::create(errors).expect("output file"));
+    // Traced by root, set-user-ID programs are what they are (ptrace(2)): first of all.
     sys::trace(&mut command);
+    if let Some(caller) = caller {
+        caller.run(&mut command, Side::Inside);
+    }
     #[expect(clippy::zombie_processes, reason = "waitpid(2) below sees its stops and its end")]
     let child = command.spawn().expect("the runtime");
     let root = Pid::from_raw(i32::try_from(child.id()).expect("a pid is an i32"));
@@ -204,17 +210,44 @@ impl Tracer<'_> {
     fn remove(&mut self, pid: Pid) {
         self.tracees.remove(&pid);
         self.watchdog.watched(|watched| watched.pids.retain(|known| *known != pid));
-        // Whose parent was killed before it could name its child.
+        self.early.retain(|early| *early != pid);
+        self.adopt();
+    }
+
+    /// Lets those go on whose parent was killed before it could name them.
+    fn adopt(&mut self) {
         for orphan in std::mem::take(&mut self.early) {
             self.add(orphan, Tracee::new("orphan".to_owned(), Some(0), false));
             go_on(orphan, None);
         }
     }
 
+    /// Whether nothing that is traced is left.
+    fn is_done(&self) -> bool {
+        self.tracees.is_empty() && self.early.is_empty() && !self.has_strangers()
+    }
+
+    /// Whether something is traced that has not stopped yet, and that its parent did not live to name. It would stand
+    /// still for ever, with all that its parent had open.
+    fn has_strangers(&self) -> bool {
+        if !self.killed {
+            return false;
+        }
+        let own = nix::unistd::gettid().to_string();
+        let processes = std::fs::read_dir("/proc")
+            .expect("procfs")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid::from_raw));
+        let mut unknown = processes.filter(|pid| !self.tracees.contains_key(pid));
+        unknown.any(|pid| {
+            let status = lossy(Path::new(&format!("/proc/{pid}/status")));
+            crate::proc::status(&status).get("TracerPid") == Some(&own)
+        })
+    }
+
     fn run(&mut self, root: Pid) -> End {
         let mut end = None;
         let mut idle = 0;
-        while end.is_none() || !self.tracees.is_empty() {
+        while end.is_none() || !self.is_done() {
             // Children of other threads are other tests'.
             let mut flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             if end.is_some() {
@@ -228,9 +261,12 @@ impl Tracer<'_> {
             };
             if status == WaitStatus::StillAlive {
                 idle += 1;
-                if idle > 3 && self.all_sleep() {
-                    self.let_go();
-                    break;
+                if idle > 3 {
+                    self.adopt();
+                    if self.all_sleep() && !self.has_strangers() {
+                        self.let_go();
+                        break;
+                    }
                 }
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
@@ -344,6 +380,7 @@ impl Tracer<'_> {
                     match wrong {
                         None => {}
                         Some(Wrong::Killed) => {
+                            self.killed = true;
                             let _gone: nix::Result<()> = kill(pid, Signal::SIGKILL);
                             return;
                         }
@@ -375,7 +412,7 @@ impl Tracer<'_> {
     /// Whether nothing that is traced does anything.
     fn all_sleep(&self) -> bool {
         self.tracees.keys().all(|pid| {
-            let stat = crate::run::lossy(Path::new(&format!("/proc/{pid}/stat")));
+            let stat = lossy(Path::new(&format!("/proc/{pid}/stat")));
             stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
         })
     }

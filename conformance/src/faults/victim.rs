@@ -2,6 +2,8 @@
 //! of it afterwards.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,9 +11,11 @@ use nix::libc;
 use serde_json::{Value, json};
 
 use super::{Fault, Inside, Wrong, inside};
+use crate::caller::{Caller, Side, own};
 use crate::console::{ConsoleSocket, Terminals};
-use crate::run::{Running, lossy};
-use crate::{Bundle, Run, Test, rootfs, traces};
+use crate::rootless::{SUB, USER};
+use crate::run::{Running, limit, lossy, wait_for};
+use crate::{Bundle, Done, Run, Test, rootfs, traces};
 
 /// The hooks that it has, in their order.
 pub const HOOKS: [&str; 5] =
@@ -30,6 +34,35 @@ pub enum Shape {
     JoinedPid,
     /// A limit that can be changed.
     Limited,
+    /// Its program ends by itself.
+    Brief,
+    /// It is never ready: a hook of it does not end.
+    Stuck,
+    /// The same, an ordinary user's, without a cgroup.
+    RootlessStuck,
+    /// It is an ordinary user's, with that user's id and no cgroup.
+    Rootless,
+    /// It is an ordinary user's, with subordinate ids, in a cgroup below that user's.
+    RootlessRanges,
+}
+
+impl Shape {
+    /// The user and group of its program, and of what `exec` runs.
+    fn users(self) -> [u32; 2] {
+        match self {
+            Self::Rootless | Self::RootlessStuck => [0, 0],
+            Self::RootlessRanges => [1000, 999],
+            _ => [1000, 1001],
+        }
+    }
+
+    fn is_rootless(self) -> bool {
+        matches!(self, Self::Rootless | Self::RootlessRanges | Self::RootlessStuck)
+    }
+
+    fn is_stuck(self) -> bool {
+        matches!(self, Self::Stuck | Self::RootlessStuck)
+    }
 }
 
 /// A container with something of everything that confines it, which is made over and over.
@@ -46,6 +79,9 @@ pub struct Victim<'t> {
     /// What the command has said.
     pub errors: PathBuf,
     shape: Shape,
+    /// Whose it is, unless it is root's.
+    caller: Option<Caller>,
+    runtime: PathBuf,
     /// Where terminals are sent to.
     terminals: RefCell<Terminals>,
     /// Who holds the pid namespace that is joined.
@@ -115,14 +151,16 @@ fn configured(t: &Test) -> Bundle<'_> {
 }
 
 /// What `exec` is to run.
-fn process() -> Value {
+fn process(shape: Shape) -> Value {
+    let [_, id] = shape.users();
+    let groups: &[u32] = if shape.is_rootless() { &[] } else { &[5] };
     let all = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let some = json!(["CAP_NET_BIND_SERVICE"]);
     json!({
         "args": ["/bin/sh", "-c", inside::SCRIPT],
         "cwd": "/tmp",
         "env": ["PATH=/bin", "EXEC=1"],
-        "user": {"uid": 1001, "gid": 1001, "additionalGids": [5], "umask": 0o77},
+        "user": {"uid": id, "gid": id, "additionalGids": groups, "umask": 0o77},
         "capabilities": {"bounding": all, "permitted": some, "effective": some, "inheritable": some, "ambient": some},
         "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 256, "soft": 128}],
         "oomScoreAdj": 600,
@@ -142,13 +180,43 @@ fn ranges<'t>(t: &Test, bundle: Bundle<'t>) -> Bundle<'t> {
     bundle.set("/linux/uidMappings", maps.clone()).set("/linux/gidMappings", maps)
 }
 
-fn own(path: &Path, id: u32) {
-    std::os::unix::fs::lchown(path, Some(id), Some(id)).unwrap();
-    if path.symlink_metadata().unwrap().is_dir() {
-        for entry in std::fs::read_dir(path).unwrap() {
-            own(&entry.unwrap().path(), id);
+fn stuck(bundle: Bundle<'_>) -> Bundle<'_> {
+    let mark = bundle.dir.join("shared/createContainer");
+    let script = format!("touch {}; sleep 1000", mark.display());
+    bundle.set("/hooks/createContainer/0/args", json!(["sh", "-c", script]))
+}
+
+/// What an ordinary user may ask for: no cgroup, no further groups, no devices, no sysctls of root's; and nothing that
+/// takes an id which is not there.
+fn rootless<'t>(t: &Test, bundle: Bundle<'t>, shape: Shape) -> Bundle<'t> {
+    let mut maps = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
+    let [id, _] = shape.users();
+    let mut bundle = bundle;
+    if shape == Shape::RootlessRanges {
+        let (first, size) = SUB;
+        maps.as_array_mut().unwrap().push(json!({"containerID": 1, "hostID": first, "size": size}));
+    } else {
+        for mount in bundle.config["mounts"].as_array_mut().unwrap() {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|option| option != "gid=5");
+            }
         }
     }
+    for dir in [t.dir(), &bundle.dir] {
+        rootfs::mode(dir, 0o755);
+    }
+    own(&bundle.dir, USER);
+    std::fs::create_dir(t.root()).unwrap();
+    own(&t.root(), USER);
+    bundle
+        .set("/process/user", json!({"uid": id, "gid": id, "umask": 0o27}))
+        .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}))
+        .remove("/linux/devices")
+        .remove("/linux/resources")
+        .remove("/linux/cgroupsPath")
+        .push("/linux/namespaces", json!({"type": "user"}))
+        .set("/linux/uidMappings", maps.clone())
+        .set("/linux/gidMappings", maps)
 }
 
 /// A pid namespace, and who keeps it.
@@ -174,9 +242,22 @@ impl<'t> Victim<'t> {
     #[must_use]
     pub fn new(t: &'t Test, shape: Shape) -> Self {
         let bundle = configured(t);
-        let mut host = None;
+        let (mut host, mut caller) = (None, None);
+        let mut runtime = t.runtime().to_owned();
         let bundle = match shape {
             Shape::Plain => bundle,
+            Shape::Stuck => stuck(bundle),
+            Shape::Brief => bundle.sh(inside::SCRIPT),
+            Shape::Rootless | Shape::RootlessRanges | Shape::RootlessStuck => {
+                // The build may be where an ordinary user cannot read.
+                runtime = t.dir().join(t.runtime().file_name().unwrap());
+                std::fs::copy(t.runtime(), &runtime).unwrap();
+                let delegated = shape == Shape::RootlessRanges;
+                let user = Caller::new(&bundle.id, delegated);
+                caller = Some(if delegated { user.with_ranges() } else { user });
+                let bundle = if shape.is_stuck() { stuck(bundle) } else { bundle };
+                rootless(t, bundle, shape)
+            }
             Shape::Ranges => ranges(t, bundle),
             Shape::Terminal => bundle.set("/process/terminal", json!(true)),
             Shape::JoinedPid => {
@@ -191,14 +272,14 @@ impl<'t> Victim<'t> {
             ),
         };
         bundle.write();
-        let mut process = process();
+        let mut process = process(shape);
         std::fs::write(bundle.dir.join("process.json"), process.to_string()).unwrap();
         process["terminal"] = json!(true);
         std::fs::write(bundle.dir.join("terminal.json"), process.to_string()).unwrap();
         let (output, errors) = (t.dir().join("inside"), t.dir().join("errors"));
         let terminals = RefCell::new(ConsoleSocket::listen(t).into());
         let root = t.root().to_str().unwrap().to_owned();
-        Self { t, bundle, root, output, errors, shape, terminals, _host: host }
+        Self { t, bundle, root, output, errors, shape, caller, runtime, terminals, _host: host }
     }
 
     /// `create` or `run` with the options that it needs, up to the id.
@@ -219,6 +300,54 @@ impl<'t> Victim<'t> {
         self.terminals.borrow().path().to_str().unwrap().to_owned()
     }
 
+    /// Whose commands those that are made to fail are, unless they are root's.
+    #[must_use]
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.as_ref()
+    }
+
+    /// The program under test, where its caller may execute it.
+    #[must_use]
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>, side: Side) -> Run {
+        let Some(caller) = &self.caller else { return self.t.command(args) };
+        let run = Run::new(&self.runtime, self.t.dir()).arg("--root").arg(&self.root);
+        run.args(args).by(caller, side)
+    }
+
+    /// A command that makes or executes something, undisturbed, with the output that is looked into.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub fn does<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) {
+        let output = File::options().append(true).create(true).open(&self.output).unwrap();
+        let _ = self.command(args, Side::Inside).stdout(output).done().ok();
+    }
+
+    /// Any other command, undisturbed.
+    #[must_use]
+    #[track_caller]
+    pub fn call(&self, args: &[&str]) -> Done {
+        // What the caller's cgroup holds is the container's, and this is not.
+        self.command(args, Side::Outside).done()
+    }
+
+    /// The user of its program, and of what `exec` runs.
+    #[must_use]
+    pub fn users(&self) -> [u32; 2] {
+        self.shape.users()
+    }
+
+    fn cgroup(&self) -> PathBuf {
+        match &self.caller {
+            Some(caller) => caller.cgroup_of(self.id()),
+            None => self.bundle.cgroup(),
+        }
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -231,8 +360,20 @@ impl<'t> Victim<'t> {
     /// Where that fails.
     pub fn made(&self, command: &[&str]) {
         self.forget();
-        let output = std::fs::File::options().append(true).create(true).open(&self.output).unwrap();
-        let _ = self.t.command(self.making(command)).stdout(output).done().ok();
+        self.does(self.making(command));
+    }
+
+    /// What `create` leaves that is killed while a hook of a stuck one runs.
+    ///
+    /// # Panics
+    /// Where that hook is not run.
+    pub fn left_by_create(&self) {
+        self.forget();
+        let create = self.command(self.making(&["create"]), Side::Inside).spawn();
+        let mark = self.bundle.dir.join("shared/createContainer");
+        wait_for("the hook", || mark.exists());
+        // Which kills it.
+        drop(create);
     }
 
     /// `run`, undisturbed, until its program has said what it is.
@@ -275,7 +416,7 @@ impl<'t> Victim<'t> {
     /// # Errors
     /// `state` fails, or contradicts itself.
     pub fn status(&self) -> Result<Option<String>, String> {
-        let done = self.t.call(&["state", self.id()]);
+        let done = self.call(&["state", self.id()]);
         if !done.status.success() {
             let none = done.code() == 1 && done.stderr.contains("container does not exist");
             return if none { Ok(None) } else { Err(format!("{done}")) };
@@ -305,7 +446,7 @@ impl<'t> Victim<'t> {
             traces::processes_after_reaping(self.id()).is_empty()
         });
         left.extend(traces::processes_after_reaping(self.id()).iter().map(|p| format!("{p:?}")));
-        if self.bundle.cgroup().exists() {
+        if self.cgroup().exists() {
             left.push("its cgroup".to_owned());
         }
         for entry in std::fs::read_dir(self.t.root()).into_iter().flatten() {
@@ -331,7 +472,7 @@ impl<'t> Victim<'t> {
     /// # Errors
     /// It fails, or something is there.
     pub fn removed(&self) -> Result<(), String> {
-        let mut delete = self.t.command(["delete", "--force", self.id()]).spawn();
+        let mut delete = self.command(["delete", "--force", self.id()], Side::Outside).spawn();
         // A pid namespace is gone when all of it have been waited for: this is the parent of what `exec` has left.
         while delete.runs() {
             let _others = traces::processes_after_reaping(self.id());
@@ -358,15 +499,18 @@ impl<'t> Victim<'t> {
     }
 }
 
-/// Whatever ends by itself has ended after this time, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits until something is so, or for longer than it could take.
+/// Waits until something is so, or for longer than it could take, however busy the machine is.
 pub fn wait_a_little(mut ready: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + limit();
     while !ready() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A user's id, as `/proc/PID/status` has it.
+#[must_use]
+pub fn ids(user: u32) -> String {
+    [user; 4].map(|id| id.to_string()).join("\t")
 }
 
 /// What an undisturbed container is, which is as its config says.
@@ -375,14 +519,21 @@ pub fn wait_a_little(mut ready: impl FnMut() -> bool) {
 /// Where it is not.
 #[must_use]
 pub fn model(victim: &Victim<'_>) -> Inside {
-    victim.started();
+    if victim.shape == Shape::Brief {
+        victim.made(&["run"]);
+    } else {
+        victim.started();
+    }
     let inside = victim.inside().unwrap();
     victim.hooks_ran(&HOOKS[..4]).unwrap();
     victim.removed().unwrap();
     victim.hooks_ran(&HOOKS[4..]).unwrap();
-    assert_eq!(inside.status("Uid"), "1000\t1000\t1000\t1000");
+    assert_eq!(inside.status("Uid"), ids(victim.users()[0]));
     assert_eq!(inside.status("CapBnd"), "0000000020000420");
-    assert_eq!(inside.status("CapEff"), "0000000000000400");
+    // execve(2) gives root all that it may have.
+    let is_root = victim.users()[0] == 0;
+    let effective = if is_root { "0000000020000420" } else { "0000000000000400" };
+    assert_eq!(inside.status("CapEff"), effective);
     assert_eq!(inside.status("CapAmb"), "0000000000000400");
     assert_eq!(
         (inside.status("NoNewPrivs").as_str(), inside.status("Seccomp").as_str()),
@@ -398,7 +549,8 @@ pub fn model(victim: &Victim<'_>) -> Inside {
     }
     // A bind mount of the host's device, which has no owner in a user namespace.
     let kmsg = ["Operation not permitted", "Permission denied"];
-    assert!(kmsg.iter().any(|words| refused.contains(&format!("kmsg: {words}"))), "{refused}");
+    let is_refused = kmsg.iter().any(|words| refused.contains(&format!("kmsg: {words}")));
+    assert!(is_refused || victim.shape.is_rootless(), "{refused}");
     assert_eq!(inside.section("/masked/secret"), &[] as &[String]);
     inside
 }
@@ -416,9 +568,11 @@ fn differences(model: &Inside, inside: &Inside, fault: &Fault) -> Vec<String> {
 /// # Errors
 /// What differs.
 pub fn is_confined(victim: &Victim<'_>, model: &Inside, fault: &Fault) -> Result<(), String> {
-    let inside = victim
-        .inside()
-        .ok_or_else(|| format!("its program did not get through: {}", victim.said()))?;
+    let inside = victim.inside().ok_or_else(|| {
+        let said = victim.said();
+        let last: Vec<_> = said.lines().rev().take(3).collect();
+        format!("its program did not get through; it said last, in reverse: {last:?}")
+    })?;
     let differences = differences(model, &inside, fault);
     if differences.is_empty() {
         Ok(())

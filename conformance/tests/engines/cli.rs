@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
-use orlop_conformance::console::read_until;
-use orlop_conformance::run::{Done, Running, wait_for};
+use orlop_conformance::console::{read_for, read_until};
+use orlop_conformance::run::{Done, Running, limit};
 use orlop_conformance::tmp::{TempDir, unique};
 use orlop_conformance::{Run, proc};
 
-use crate::{Driver, Runtime, daemons};
+use crate::{Driver, Runtime, daemons, wait_for};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -125,7 +126,7 @@ impl Cli {
 }
 
 pub(crate) struct Terminal {
-    pub(crate) master: File,
+    master: File,
     path: String,
     pub(crate) running: Running,
 }
@@ -139,8 +140,22 @@ impl Terminal {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
-    pub(crate) fn resize(&self, rows: &str, columns: &str) {
-        let _ = daemons::call(&["stty", "-F", &self.path, "rows", rows, "cols", columns]).ok();
+    /// Resizes it until the program on it says so. Clients ask for signals when the container already runs: the first
+    /// may be lost, and there is none where the size is the same.
+    pub(crate) fn resize_until(&mut self, rows: u16, columns: u16, text: &str) {
+        let end = Instant::now() + limit();
+        let mut said = Vec::new();
+        loop {
+            for rows in [rows + 1, rows] {
+                let (rows, columns) = (rows.to_string(), columns.to_string());
+                let stty = ["stty", "-F", &self.path, "rows", &rows, "cols", &columns];
+                let _ = daemons::call(&stty).ok();
+            }
+            if read_for(&mut self.master, text, Duration::from_secs(10), &mut said) {
+                return;
+            }
+            assert!(Instant::now() < end, "never {text:?}: {:?}", String::from_utf8_lossy(&said));
+        }
     }
 }
 
@@ -176,6 +191,11 @@ impl Up<'_> {
         self.call("wait", &[]).ok().stdout.trim().to_owned()
     }
 
+    /// Leaves the removal to somebody else.
+    pub(crate) fn forget(self) {
+        std::mem::forget(self);
+    }
+
     /// Its cgroup, as seen from the host.
     pub(crate) fn cgroup(&self) -> Cgroup {
         let pid = self.inspect("{{.State.Pid}}").parse().unwrap();
@@ -185,7 +205,9 @@ impl Up<'_> {
 
 impl Drop for Up<'_> {
     fn drop(&mut self) {
-        let _: Done = self.call("rm", &["-f", "-v"]);
+        // Podman would give the container ten seconds to end by itself.
+        let at_once: &[&str] = if self.cli.kind == Kind::Podman { &["-t", "0"] } else { &[] };
+        let _: Done = self.call("rm", &[&["-f", "-v"], at_once].concat());
     }
 }
 

@@ -1,14 +1,20 @@
-//! containerd's CRI plugin, which is what Kubernetes calls. crictl is not in Debian: protoc writes the messages and curl
-//! carries them, since gRPC is HTTP/2 with five bytes before a message.
+//! containerd's CRI plugin, which is what Kubernetes calls. crictl is not in Debian; curl carries the messages, since gRPC
+//! is HTTP/2 with five bytes before a message.
+
+mod message;
+mod stream;
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use orlop_conformance::Run;
-use orlop_conformance::run::wait_for;
+use orlop_conformance::run::{limit, lossy};
 use orlop_conformance::tmp::{TempDir, unique};
 
+use self::message::Types;
+use self::stream::Stream;
 use crate::cli::GREEDY;
-use crate::{Driver, Runtime, check, daemons, is_heard};
+use crate::{Driver, Runtime, check, daemons, is_heard, wait_for};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 
@@ -42,6 +48,16 @@ fn cri_systemd_says_out_of_memory() {
 }
 
 #[test]
+fn cri_systemd_streams_exec() {
+    check(|runtime| streams_exec(&Pod::run(Driver::Systemd, runtime)));
+}
+
+#[test]
+fn cri_cgroupfs_streams_attach() {
+    check(|runtime| streams_attach(&Pod::run(Driver::Cgroupfs, runtime)));
+}
+
+#[test]
 fn cri_systemd_runs_fifty_at_once() {
     check(|runtime| runs_fifty_at_once(&Pod::run(Driver::Systemd, runtime)));
 }
@@ -49,15 +65,10 @@ fn cri_systemd_runs_fifty_at_once() {
 /// Calls a method with a message in protobuf's text form; the answer has the same.
 #[track_caller]
 fn call(dir: &Path, method: &str, request: &str) -> Result<String, String> {
+    static TYPES: LazyLock<Types> =
+        LazyLock::new(|| Types::parse(&std::fs::read_to_string("/opt/cri.proto").unwrap()));
     let file = |name: &str| dir.join(name);
-    std::fs::write(file("text"), request).unwrap();
-    let protoc = |how: &str, input: &str, output: &str| {
-        let run = Run::new("protoc", dir).arg(how).args(["-I", "/opt", "cri.proto"]);
-        let run = run.stdin(std::fs::File::open(file(input)).unwrap());
-        let _ = run.stdout(std::fs::File::create(file(output)).unwrap()).done().ok();
-    };
-    protoc(&format!("--encode=runtime.v1.{method}Request"), "text", "message");
-    let message = std::fs::read(file("message")).unwrap();
+    let message = TYPES.encode(&format!("{method}Request"), request);
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     std::fs::write(file("body"), [&[0], &length[..], &message].concat()).unwrap();
     let curl = Run::new("curl", dir).cwd(dir).args([
@@ -68,15 +79,16 @@ fn call(dir: &Path, method: &str, request: &str) -> Result<String, String> {
     ]);
     let curl = curl.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
     let curl = curl.args(["--data-binary", "@body", "-o", "answer", "-D", "headers"]);
-    let _ = curl.arg(format!("http://localhost/runtime.v1.RuntimeService/{method}")).done().ok();
+    // The end of a pod is that of all its containers, one by one.
+    let time = if method == "StopPodSandbox" { limit() * 5 } else { limit() };
+    let curl = curl.arg(format!("http://localhost/runtime.v1.RuntimeService/{method}"));
+    let _ = curl.within(time).done().ok();
     let headers = std::fs::read_to_string(file("headers")).unwrap();
     if !headers.lines().any(|line| line.trim() == "grpc-status: 0") {
         return Err(headers);
     }
     let answer = std::fs::read(file("answer")).unwrap();
-    std::fs::write(file("message"), &answer[5..]).unwrap();
-    protoc(&format!("--decode=runtime.v1.{method}Response"), "message", "text");
-    Ok(std::fs::read_to_string(file("text")).unwrap())
+    Ok(TYPES.decode(&format!("{method}Response"), &answer[5..]))
 }
 
 /// The first value of a field, of any depth.
@@ -115,9 +127,15 @@ impl Pod {
     /// Creates and starts a container of the pod.
     #[track_caller]
     fn start(&self, name: &str, resources: &str, script: &str) -> String {
+        self.start_with(name, &format!("linux {{ resources {{ {resources} }} }}"), script)
+    }
+
+    /// The same with any fields of a container's configuration.
+    #[track_caller]
+    fn start_with(&self, name: &str, fields: &str, script: &str) -> String {
         let config = format!(
             r#"{{ metadata {{ name: "{name}" }} image {{ image: "localhost/busybox:latest" }} log_path: "{name}.log"
-                command: "sh" args: "-c" args: "{script}" linux {{ resources {{ {resources} }} }} }}"#
+                command: "sh" args: "-c" args: "{script}" {fields} }}"#
         );
         let request = format!(
             "pod_sandbox_id: \"{}\" config {config} sandbox_config {}",
@@ -134,9 +152,22 @@ impl Pod {
 
     #[track_caller]
     fn exec(&self, id: &str, script: &str) -> String {
-        let request =
-            format!("container_id: \"{id}\" cmd: \"sh\" cmd: \"-c\" cmd: \"{script}\" timeout: 60");
+        let request = format!(
+            "container_id: \"{id}\" cmd: \"sh\" cmd: \"-c\" cmd: \"{script}\" timeout: 170"
+        );
         self.call("ExecSync", &request)
+    }
+
+    /// Asks for a stream, by `Exec` or `Attach`, and connects to it.
+    #[track_caller]
+    fn stream(&self, method: &str, id: &str, fields: &str) -> Stream {
+        let answer = self.call(method, &format!("container_id: \"{id}\" {fields}"));
+        Stream::open(&field(&answer, "url"))
+    }
+
+    /// What a container has said.
+    fn log(&self, name: &str) -> String {
+        lossy(&self.dir.path().join(format!("{name}.log")))
     }
 
     /// The directory of a container's cgroup.
@@ -162,7 +193,8 @@ impl Drop for Pod {
 fn runs_pods(pod: &Pod) {
     let resources =
         "memory_limit_in_bytes: 67108864 cpu_quota: 50000 cpu_period: 100000 cpu_shares: 512";
-    let script = "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let script =
+        "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 1000 & wait $!; done";
     let id = pod.start("one", resources, script);
     assert_eq!(field(&pod.status(&id), "state"), "CONTAINER_RUNNING");
     let limit = |file: &str| {
@@ -188,30 +220,116 @@ fn runs_pods(pod: &Pod) {
     assert!(stats.contains("working_set_bytes"), "{stats}");
 
     // A second container of the pod is in its namespaces, all but pid and mount.
-    let other = pod.start(
-        "two",
-        "",
-        "readlink /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/uts; exit 4",
-    );
+    let namespaces = "for n in net ipc uts; do readlink /proc/self/ns/$n; done";
+    let other = pod.start("two", "", &format!("{namespaces}; exit 4"));
     wait_for("its end", || field(&pod.status(&other), "state") == "CONTAINER_EXITED");
     let status = pod.status(&other);
     assert_eq!(
         (field(&status, "exit_code").as_str(), field(&status, "reason").as_str()),
         ("4", "Error")
     );
-    let seen = pod.exec(&id, "readlink /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/uts");
-    let log = std::fs::read_to_string(pod.dir.path().join("two.log")).unwrap();
-    for line in log.lines() {
+    let seen = pod.exec(&id, namespaces);
+    wait_for("three lines", || pod.log("two").lines().count() == 3);
+    for line in pod.log("two").lines() {
         let namespace = line.split_whitespace().last().unwrap();
+        assert!(namespace.contains(":["), "{line}");
         assert!(seen.contains(namespace), "{namespace} in {seen}");
     }
 
     let request = format!("container_id: \"{id}\"");
     let _ = pod.call("StopContainer", &format!("{request} timeout: 60"));
     assert_eq!(field(&pod.status(&id), "exit_code"), "3");
-    assert!(std::fs::read_to_string(pod.dir.path().join("one.log")).unwrap().contains("term"));
+    wait_for("the last line", || pod.log("one").contains("term"));
     let _ = pod.call("RemoveContainer", &request);
     assert!(!Path::new(&pod.cgroup(&id)).exists());
+}
+
+fn streams_exec(pod: &Pod) {
+    let id = pod.start("one", "", "exec sleep 1000");
+    let outputs = "stdout: true stderr: true";
+    let exec = |words: &[&str], fields: &str| {
+        let words = words.iter().map(|word| format!("cmd: \"{word}\" ")).collect::<String>();
+        pod.stream("Exec", &id, &(words + fields))
+    };
+
+    // Its input has an end at once.
+    let script = "cat; echo out; echo err >&2; cat /proc/self/cgroup >/cgroup; exit 42";
+    let end = exec(&["sh", "-c", script], outputs).end();
+    assert_eq!((end.stdout.as_slice(), end.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(end.code(), Ok(42));
+
+    // More than any pipe between holds, of every value.
+    let data = (0..300_000_u32).flat_map(|i| (i % 65_521).to_be_bytes()).collect::<Vec<_>>();
+    let script = format!("head -c {} >/in; cat /in; cat /in >&2", data.len());
+    let mut stream = exec(&["sh", "-c", &script], &format!("stdin: true {outputs}"));
+    stream.write(&data);
+    let end = stream.end();
+    assert_eq!(end.code(), Ok(0));
+    assert!(end.stdout == data && end.stderr == data, "what was written comes back on both");
+
+    // A client that goes is the end of the input.
+    let mut stream = exec(&["sh", "-c", "cat; touch /gone"], "stdin: true stdout: true");
+    stream.write(b"before\n");
+    stream.read_until("before", "");
+    drop(stream);
+    // protobuf's text leaves zeros out.
+    wait_for("the end of input", || !pod.exec(&id, "test -e /gone").contains("exit_code"));
+
+    // On a terminal both outputs are one.
+    let script = "until stty size | grep -q '40 100'; do sleep 0.2; done; tty; \
+                  until stty size | grep -q '31 91'; do sleep 0.2; done; echo smaller >&2; \
+                  read line; echo got $line; exit 6";
+    let mut stream = exec(&["sh", "-c", script], "stdin: true stdout: true tty: true");
+    stream.resize(40, 100);
+    stream.read_until("/dev/", "");
+    stream.resize(31, 91);
+    stream.read_until("smaller", "");
+    stream.write(b"hello\r");
+    let end = stream.end();
+    assert!(String::from_utf8_lossy(&end.stdout).ends_with("hello\r\ngot hello\r\n"), "{end:?}");
+    assert_eq!(end.code(), Ok(6));
+
+    let why = exec(&["/no/such/program"], outputs).end().code().unwrap_err();
+    assert!(why.contains("OCI runtime exec failed"), "{why}");
+    assert!(why.contains("no such file or directory"), "{why}");
+}
+
+fn streams_attach(pod: &Pod) {
+    let exit_code = |id: &str| {
+        wait_for("its end", || field(&pod.status(id), "state") == "CONTAINER_EXITED");
+        field(&pod.status(id), "exit_code")
+    };
+    // A client hears nothing of what was said before it came: so the container says something on both until it is told.
+    let script = "{ until test -e /go; do echo beat; echo beat >&2; sleep 0.2; done; } & \
+                  read line; touch /go; wait; echo got $line; cat; echo err >&2; exit 9";
+    let id = pod.start_with("plain", "stdin: true stdin_once: true", script);
+    // Both with an input: one that asks for none counts as one whose input has ended.
+    let all = "stdin: true stdout: true stderr: true";
+    let (mut speaker, mut listener) =
+        (pod.stream("Attach", &id, all), pod.stream("Attach", &id, all));
+    speaker.read_until("beat", "beat");
+    listener.read_until("beat", "beat");
+    speaker.write(b"hello\nmore\n");
+    speaker.read_until("got hello\nmore\n", "");
+    // The end of the input, which is given once.
+    drop(speaker);
+    let end = listener.end();
+    assert!(end.stdout.ends_with(b"beat\ngot hello\nmore\n"), "{end:?}");
+    assert!(end.stderr.ends_with(b"beat\nerr\n"), "{end:?}");
+    assert_eq!(end.code(), Ok(0), "that of the container is not told");
+    assert_eq!(exit_code(&id), "9");
+
+    let script = "until stty size | grep -q '40 100'; do echo beat; sleep 0.2; done; tty >&2; \
+                  read line; echo got $line; exit 6";
+    let id = pod.start_with("terminal", "stdin: true tty: true", script);
+    let mut stream = pod.stream("Attach", &id, "stdin: true stdout: true tty: true");
+    stream.read_until("beat", "");
+    stream.resize(40, 100);
+    stream.read_until("/dev/", "");
+    stream.write(b"hello\r");
+    let end = stream.end();
+    assert!(end.stdout.ends_with(b"hello\r\ngot hello\r\n"), "{end:?}");
+    assert_eq!(exit_code(&id), "6");
 }
 
 fn says_out_of_memory(pod: &Pod) {

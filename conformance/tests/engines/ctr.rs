@@ -5,12 +5,12 @@ use std::io::Write;
 
 use nix::pty::openpty;
 use orlop_conformance::console::read_until;
-use orlop_conformance::run::{Done, wait_for};
+use orlop_conformance::run::Done;
 use orlop_conformance::tmp::{TempDir, unique};
 use orlop_conformance::{Run, proc};
 
 use crate::cli::GREEDY;
-use crate::{Driver, Runtime, check, daemons, is_heard};
+use crate::{Driver, Runtime, check, daemons, is_heard, wait_for};
 
 macro_rules! checks {
     ($module:ident, $driver:ident, $($check:ident)+) => {
@@ -103,7 +103,7 @@ fn runs_to_the_end(e: &Ctr) {
 
 fn tasks_are_managed(e: &Ctr) {
     let flags = ["-d", "--null-io", "--memory-limit", "67108864", "--cpus", "0.5"];
-    let trap = "trap 'exit 5' TERM; while :; do sleep 0.1; done";
+    let trap = "trap 'exit 5' TERM; while :; do sleep 1000 & wait $!; done";
     let _ = e.run(&flags, &["sh", "-c", trap]).done().ok();
     assert_eq!(e.state(), "RUNNING");
     let pid = e.pid();
@@ -159,8 +159,8 @@ fn out_of_memory_is_an_event(e: &Ctr) {
         let events = Run::new("ctr", e.dir.path()).arg("events").spawn();
         let flags = ["-d", "--null-io", "--memory-limit", "25165824"];
         let _ = e.run(&flags, &["sh", "-c", GREEDY]).done().ok();
-        // From now on the shim listens.
-        let _ = e.call(&["task", "exec", "--exec-id", "go", &e.id, "touch", "/go"]).ok();
+        // From now on the shim listens. This may end with the container.
+        let _: Done = e.call(&["task", "exec", "--exec-id", "go", &e.id, "touch", "/go"]);
         let said = |topic: &str| {
             let text = events.stdout_so_far();
             text.lines().any(|line| line.contains(topic) && line.contains(&e.id))

@@ -16,6 +16,10 @@ mod z_afterwards;
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use orlop_conformance::run::limit;
 
 /// What manages the cgroups of containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,27 @@ enum Driver {
 /// runtime whose kills cannot be heard of fails each time.
 fn is_heard(try_it: impl Fn() -> bool) -> bool {
     (0..6).any(|_| try_it())
+}
+
+/// Polls until `ready` is true. Not at once again: what is asked is a program that takes the one processor from what is
+/// waited for.
+#[track_caller]
+fn wait_for(what: &str, ready: impl Fn() -> bool) {
+    wait_for_none(|| if ready() { String::new() } else { format!("timed out: {what}") });
+}
+
+/// Polls until nothing is left, and fails with what is.
+#[track_caller]
+fn wait_for_none(left: impl Fn() -> String) {
+    let end = Instant::now() + limit();
+    loop {
+        let left = left();
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "{left}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
 }
 
 /// Whose containers a check makes.
@@ -50,6 +75,9 @@ impl Runtime {
     }
 }
 
+/// How many checks failed with the control too.
+static NOT_OURS: AtomicUsize = AtomicUsize::new(0);
+
 /// Runs a check with our runtime; where that fails, once more, and with the control.
 #[track_caller]
 fn check(body: impl Fn(Runtime)) {
@@ -65,6 +93,7 @@ fn check(body: impl Fn(Runtime)) {
         }
         Err(reason) => {
             let text = reason.downcast_ref::<String>().cloned().unwrap_or_default();
+            daemons::remove_containers();
             // Engines wait in seconds of a clock that goes fifteen times too fast for them here.
             if catch_unwind(AssertUnwindSafe(|| body(Runtime::Ours))).is_ok() {
                 say(&format!("UNSTEADY, passes when it is tried again: {text}"));
@@ -73,6 +102,7 @@ fn check(body: impl Fn(Runtime)) {
             if catch_unwind(AssertUnwindSafe(|| body(Runtime::Control))).is_ok() {
                 resume_unwind(reason);
             }
+            let _before = NOT_OURS.fetch_add(1, Ordering::Relaxed);
             say(&format!("NOT OURS, fails with the control too: {text}"));
         }
     }

@@ -124,7 +124,8 @@ fn spawn_unmasked(command: &mut Command) -> std::io::Result<Child> {
     })
 }
 
-fn memory_file() -> std::io::Result<File> {
+/// A file of no name for what a program writes.
+pub(super) fn memory_file() -> std::io::Result<File> {
     let file: OwnedFd = rustix::fs::memfd_create(c"orlop-hook", MemfdFlags::CLOEXEC)?;
     Ok(File::from(file))
 }
@@ -136,7 +137,8 @@ fn ends_within(pid: u32, timeout: Duration) -> Result<bool, Errno> {
     crate::host::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(timeout))
 }
 
-fn describe(status: ExitStatus) -> String {
+/// How a program has ended.
+pub(super) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
@@ -145,7 +147,8 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn quote(mut file: File) -> String {
+/// What has been written to it, as far as an error quotes it.
+pub(super) fn quote(mut file: File) -> String {
     let mut bytes = Vec::new();
     let read = file.rewind().and_then(|()| file.take(QUOTED).read_to_end(&mut bytes));
     if read.is_err() {

@@ -44,9 +44,27 @@ pub(crate) fn execute(plan: &Plan, target: &Target<'_>) -> Result<()> {
             let writes: Vec<CgroupWrite> = plan.host.iter().filter_map(cgroup_write).collect();
             cgroup(target)?.apply(&writes)?;
         }
-        run(plan, target, &step.op, &mut listener).map_err(|error| error.at(step.field.clone()))?;
+        run(plan, target, &step.op, &mut listener).map_err(|error| {
+            let ended = if is_on_the_init(&step.op) { target.init.ended(plan) } else { None };
+            ended.unwrap_or(error).at(step.field.clone())
+        })?;
     }
     Ok(())
+}
+
+/// Whether it is done to the init's process, as the kernel refuses for one that is about to end.
+fn is_on_the_init(op: &HostOp) -> bool {
+    matches!(
+        op,
+        HostOp::OomScoreAdj(_)
+            | HostOp::IdMaps(_)
+            | HostOp::Scheduler(_)
+            | HostOp::IoPriority { .. }
+            | HostOp::MoveNetDevice { .. }
+            | HostOp::Rdt(_)
+            | HostOp::JoinRdt(_)
+            | HostOp::TakeListener
+    )
 }
 
 fn cgroup<'a>(target: &Target<'a>) -> Result<&'a Cgroup> {

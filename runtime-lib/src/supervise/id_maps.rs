@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use super::hooks::{describe, memory_file, quote};
 use crate::compile::{IdMap, IdMaps};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -69,11 +70,27 @@ fn failed(kind: Kind, error: &io::Error) -> Error {
         .at(kind.field)
 }
 
+/// Where a program is; `None` where it is nowhere.
+fn find(program: &str) -> Result<Option<PathBuf>> {
+    let mut unknown = None;
+    for directory in DIRECTORIES {
+        let path = PathBuf::from(directory).join(program);
+        match path.try_exists() {
+            Ok(true) => return Ok(Some(path)),
+            Ok(false) => {}
+            Err(error) => {
+                let error = Error::sys(format!("cannot look for {path:?}"), &error);
+                unknown.get_or_insert(error);
+            }
+        }
+    }
+    unknown.map_or(Ok(None), Err)
+}
+
 /// Has the set-user-ID program write a map.
 fn run(kind: Kind, pid: i32, map: &IdMap) -> Result<()> {
     let Kind { program, field, .. } = kind;
-    let path = DIRECTORIES.iter().map(|directory| PathBuf::from(directory).join(program));
-    let Some(path) = path.into_iter().find(|path| path.exists()) else {
+    let Some(path) = find(program).map_err(|error| error.at(field))? else {
         let message = format!("more than the caller itself takes {program}, which is not there");
         return Err(Error::new(ErrorKind::Unsupported, message)
             .at(field)
@@ -84,13 +101,18 @@ fn run(kind: Kind, pid: i32, map: &IdMap) -> Result<()> {
     for range in &map.0 {
         command.args([range.inside, range.outside, range.count].map(|number| number.to_string()));
     }
-    command.env_clear().current_dir("/").stdin(Stdio::null());
-    let output = command
-        .output()
-        .map_err(|error| Error::sys(format!("cannot execute {path:?}"), &error).at(field))?;
-    if output.status.success() {
+    let cannot =
+        |error: io::Error| Error::sys(format!("cannot execute {path:?}"), &error).at(field);
+    // Not a pipe: Command::output panics where reading fails.
+    let said = memory_file().map_err(cannot)?;
+    command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(said.try_clone().map_err(cannot)?);
+    let status = command.status().map_err(cannot)?;
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    Err(Error::new(ErrorKind::System, format!("{program}: {}: {said}", output.status)).at(field))
+    let said = quote(said).replace('\n', "; ");
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    let message = format!("{program}: {}{said}", describe(status));
+    Err(Error::new(ErrorKind::System, message).at(field))
 }

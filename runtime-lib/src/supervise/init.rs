@@ -5,14 +5,16 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orlop_init::plan::{Header, LISTENER, Message, Op, REBORN, SOURCE, VERSION};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions,
+};
 
 use super::{image, mount_ids, report, sources};
 use crate::container::ExitStatus;
@@ -104,6 +106,9 @@ impl Init {
             inherit: &inherit.numbers,
         };
         let (pid, pidfd) = spawn(&child).map_err(|error| spawn_error(error, plan))?;
+        if plan.admission() {
+            await_files(pid);
+        }
         let born = Process { pid, pidfd };
         let progress = launch.progress;
         Ok(Self { born, reborn: OnceCell::new(), control, progress, killed: Cell::new(false) })
@@ -273,6 +278,13 @@ impl Init {
         ended.then(|| self.failure(plan))
     }
 
+    /// What went wrong in an init that has ended, or is about to, if it is.
+    pub(crate) fn ended(&self, plan: &Plan) -> Option<Error> {
+        // Its memory goes before its process does, and with that most of what can be done to it.
+        let ends = host::is_exiting(self.pid()).unwrap_or(false);
+        ends.then(|| self.failure(plan))
+    }
+
     /// What went wrong in an init that has closed its socket, or ended; it is to be destroyed then.
     fn failure(&self, plan: &Plan) -> Error {
         // Not reaped yet: its number is that of its successor's process group.
@@ -299,6 +311,27 @@ impl Init {
         for Process { pidfd, .. } in self.reborn.get().into_iter().chain([&self.born]) {
             let _gone = rustix::process::pidfd_send_signal(pidfd, Signal::KILL); // or dead already
             let _status = reap(pidfd); // it has no other use here
+        }
+    }
+}
+
+/// Waits until the files in `/proc` of a process that was spawned are its user's, or it ends.
+///
+/// Its creator goes on as soon as the process has memory of its own. Until execve(2) has come to its end, that is as
+/// undumpable as its creator, and the files of such a process are root's (proc(5)).
+fn await_files(pid: i32) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    if rustix::process::dumpable_behavior() == Ok(DumpableBehavior::Dumpable) {
+        return;
+    }
+    let (path, own) = (format!("/proc/{pid}/oom_score_adj"), rustix::process::geteuid().as_raw());
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        match rustix::fs::stat(&path) {
+            Ok(stat) if stat.st_uid == own => break,
+            Err(Errno::NOENT) => break,
+            _ if host::is_exiting(pid).unwrap_or(false) => break,
+            _ => std::thread::sleep(Duration::from_micros(100)),
         }
     }
 }

@@ -159,7 +159,9 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
             Error::new(ErrorKind::Exec, what).at(field).errno(errno)
         }
         Doing::HookStatus => hook(format!("{what}: exit status {errno}, {detail}"), field),
-        Doing::HookSignal => hook(format!("{what}: signal {errno}, {detail}"), field),
+        Doing::HookSignal => {
+            hook(format!("{what}: signal: {}, {detail}", signal_text(errno)), field)
+        }
         Doing::HookTimeout => {
             hook(format!("{what}: hook ran past specified timeout of {errno}.0s, {detail}"), field)
         }

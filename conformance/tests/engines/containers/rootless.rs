@@ -9,7 +9,7 @@ use super::{
     out_of_memory_is_said, pods_share_namespaces, signals_and_stopping, terminals_have_their_size,
 };
 use crate::cli::{Cli, Kind};
-use crate::{Driver, Runtime, check, daemons};
+use crate::{Driver, Runtime, check, daemons, on_the_machine, wait_for_none};
 
 /// As a session of the user's has it. Its subordinate ids begin at 100000.
 const USER: [&str; 9] = [
@@ -101,7 +101,7 @@ fn ids_are_mapped_as_asked_for(e: &Cli) {
 
 fn volumes_have_their_owners(e: &Cli) {
     let dir = "/home/user/volume";
-    let _ = call(&["sh", "-c", &format!("mkdir {dir} && echo x >{dir}/mine")]).ok();
+    let _ = call(&["sh", "-c", &format!("rm -rf {dir} && mkdir {dir} && echo x >{dir}/mine")]).ok();
     let volume = format!("{dir}:/v");
     let script = "stat -c %u /v/mine; touch /v/new; stat -c %u /v/new; chown 5 /v/new";
     let done = e.sh(&["-v", &volume], script).ok();
@@ -125,8 +125,14 @@ fn owner(path: &str) -> u32 {
 }
 
 fn networks_are_the_users(e: &Cli) {
+    // pasta takes over the network of the interface that leads out, where there is one; routes of bridges without
+    // containers, which Docker's is then, it cannot.
+    let out = "ip link show out || { ip link add out type dummy && ip addr add 192.0.2.2/24 dev out && \
+               ip link set out up && ip route add default via 192.0.2.1; }";
+    let _ = daemons::call(&["sh", "-c", out]).ok();
     let done = e.sh(&["--net", "pasta"], "ls /sys/class/net; cat /sys/class/net/lo/operstate").ok();
     assert_eq!(done.lines().len(), 3, "lo and one more: {done}");
+    let _ = daemons::call(&["ip", "link", "del", "out"]).ok();
     let script = "readlink /proc/self/ns/net";
     let own = call(&["podman", "unshare", "readlink", "/proc/self/ns/net"]).ok().stdout;
     assert_eq!(e.sh(&["--net", "host"], script).ok().stdout, own);
@@ -136,7 +142,7 @@ fn images_are_built(e: &Cli) {
     let dir = "/home/user/build";
     let file = "FROM localhost/busybox\nRUN echo built >/made && id -u >>/made\n\
                 USER 1000:1000\nRUN id -u >/tmp/user\nCMD [\"cat\", \"/made\", \"/tmp/user\"]\n";
-    let write = format!("mkdir {dir} && printf %s \"$1\" >{dir}/Dockerfile");
+    let write = format!("rm -rf {dir} && mkdir {dir} && printf %s \"$1\" >{dir}/Dockerfile");
     let _ = call(&["sh", "-c", &write, "sh", file]).ok();
     let build = |extra: &[&str]| {
         let args =
@@ -154,12 +160,11 @@ fn images_are_built(e: &Cli) {
 
 #[test]
 fn z_nothing_is_left_of_the_users_containers() {
-    check(|_| {
+    // Not the control's business: it would find the same.
+    if on_the_machine() {
         let script = "ls -A /run/user/1000/orlop /run/user/1000/runc; \
                       find /sys/fs/cgroup/user.slice -name 'libpod-*' -o -name 'orlop-*'; \
                       pgrep -u user -a conmon";
-        let left = daemons::call(&["sh", "-c", &format!("{{ {script}; }} 2>/dev/null")]).stdout;
-        let left = left.lines().filter(|l| !l.is_empty() && !l.ends_with(':')).collect::<Vec<_>>();
-        assert!(left.is_empty(), "{}", left.join("\n"));
-    });
+        wait_for_none(|| daemons::listed(script));
+    }
 }
