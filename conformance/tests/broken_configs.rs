@@ -527,7 +527,7 @@ fn hooks_that_fail() {
                 "exit status 3",
             ),
             (json!({"path": "/bin/sh", "args": ["sh", "-c", "echo why >&2; exit 3"]}), "why"),
-            (json!({"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $$"]}), "signal: SIGKILL"),
+            (json!({"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $$"]}), "signal: killed"),
             (json!({"path": "/bin/sleep", "args": ["sleep", "100"], "timeout": 1}), "timeout"),
         ] {
             let hooks = json!({stage: [{"path": "/bin/true"}, hook]});

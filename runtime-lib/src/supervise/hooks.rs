@@ -142,7 +142,7 @@ pub(super) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal: {}", super::report::signal_text(signal)),
+        (None, Some(signal)) => format!("signal: {}", super::report::in_words(signal)),
         (None, None) => status.to_string(),
     }
 }

@@ -110,8 +110,30 @@ fn refuses_label(op: &Op<Bytes>, page: &Page) -> bool {
         && page.detail().starts_with("context=")
 }
 
+/// A signal as runc has it, in Go's words.
+pub(super) fn in_words(signal: i32) -> String {
+    let words = match signal {
+        libc::SIGHUP => "hangup",
+        libc::SIGINT => "interrupt",
+        libc::SIGQUIT => "quit",
+        libc::SIGILL => "illegal instruction",
+        libc::SIGTRAP => "trace/breakpoint trap",
+        libc::SIGABRT => "aborted",
+        libc::SIGBUS => "bus error",
+        libc::SIGFPE => "floating point exception",
+        libc::SIGKILL => "killed",
+        libc::SIGSEGV => "segmentation fault",
+        libc::SIGPIPE => "broken pipe",
+        libc::SIGALRM => "alarm clock",
+        libc::SIGTERM => "terminated",
+        libc::SIGSYS => "bad system call",
+        other => return format!("signal {other}"),
+    };
+    words.to_owned()
+}
+
 /// A signal's name, and what it says about who sent it.
-pub(super) fn signal_text(signal: i32) -> String {
+fn signal_text(signal: i32) -> String {
     let name = nix::sys::signal::Signal::try_from(signal);
     let name = name.map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string());
     if signal == libc::SIGSYS {
@@ -159,9 +181,7 @@ fn describe(page: &Page, what: String, field: Field, ended: Option<ExitStatus>) 
             Error::new(ErrorKind::Exec, what).at(field).errno(errno)
         }
         Doing::HookStatus => hook(format!("{what}: exit status {errno}, {detail}"), field),
-        Doing::HookSignal => {
-            hook(format!("{what}: signal: {}, {detail}", signal_text(errno)), field)
-        }
+        Doing::HookSignal => hook(format!("{what}: signal: {}, {detail}", in_words(errno)), field),
         Doing::HookTimeout => {
             hook(format!("{what}: hook ran past specified timeout of {errno}.0s, {detail}"), field)
         }
