@@ -114,7 +114,9 @@ impl Outcome<'_> {
         }
         let words = match self.fault.wrong {
             Wrong::Killed
-                if ["signal 9", "the init ended"].iter().any(|end| text.contains(end)) =>
+                if ["signal 9", "SIGKILL", "the init ended"]
+                    .iter()
+                    .any(|end| text.contains(end)) =>
             {
                 return Ok(());
             }
