@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use orlop_conformance::run::lossy;
-use orlop_conformance::{Bundle, Peer, Test};
+use orlop_conformance::{Bundle, Peer, Run, Test};
 use serde_json::{Value, json};
 
 /// A hook that appends its name to a log and saves its standard input and directory.
@@ -81,6 +81,11 @@ fn hooks_get_the_state_on_standard_input() {
         assert!(s["ociVersion"].is_string());
         if t.peer() != Peer::Crun {
             assert_eq!(s["status"], "creating", "{name}");
+            // Where hooks look for a member by its place.
+            let text = lossy(&t.dir().join(format!("{name}.state")));
+            let keys = ["{\"ociVersion\":", "id", "status", "pid", "bundle", "annotations"];
+            let places: Vec<_> = keys.iter().map(|key| text.find(key)).collect();
+            assert!(places[0] == Some(0) && places.is_sorted(), "{text}");
         }
     }
     let s = state(&t, "createContainer");
@@ -96,6 +101,31 @@ fn hooks_get_the_state_on_standard_input() {
     let s = state(&t, "poststop");
     assert_eq!((&s["id"], &s["status"]), (&json!(id), &json!("stopped")));
     assert!(s.get("pid").is_none() || s["pid"] == 0);
+}
+
+#[test]
+fn hooks_make_files_with_the_callers_mask_and_later_ones_with_the_programs() {
+    let Some(t) = Test::begin() else { return };
+    if t.differs(&[Peer::Crun], "runs them without a mask") {
+        return;
+    }
+    let mut bundle = t.bundle().set("/process/user/umask", json!(0o27));
+    let names =
+        ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    for name in names {
+        let entry = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("umask >{}/{name}.umask", t.dir().display())]});
+        bundle = bundle.push(&format!("/hooks/{name}"), entry);
+    }
+    let dir = t.dir().to_str().unwrap().to_owned();
+    let bundle = bundle.mount(&dir, "bind", &dir, &["bind"]).args(&["/bin/true"]);
+    bundle.write();
+    let run = Run::new("/bin/sh", t.dir()).args(["-c", "umask 037; exec \"$@\"", "sh"]);
+    let run = run.arg(t.runtime()).arg("--root").arg(t.root()).args(["run", "--bundle"]);
+    let _ = run.arg(&bundle.dir).arg(&bundle.id).done().ok();
+    for name in names {
+        let want = if name == "startContainer" { "0027" } else { "0037" };
+        assert_eq!(lossy(&t.dir().join(format!("{name}.umask"))).trim(), want, "{name}");
+    }
 }
 
 #[test]

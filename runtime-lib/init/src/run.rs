@@ -57,6 +57,8 @@ pub(crate) struct Init<'a> {
     pub(crate) strings: sys::Table<usize>,
     /// The first chdir was refused to the runtime's user.
     pub(crate) chdir_refused: bool,
+    /// The creator's file mode creation mask; the init itself has none.
+    pub(crate) umask: u32,
 }
 
 /// Executes the plan in the file `plan_fd`; called by the entry of the process.
@@ -96,7 +98,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
     sys::retire(progress);
     let progress = Progress(page);
     let start = sys::inherited(header.start_fd);
-    sys::umask(0);
+    let umask = sys::umask(0);
     reset_signals(header.ignored_signals).at(Step::Whole)?;
     if header.session {
         rustix::process::setsid().at(Step::Whole)?;
@@ -126,6 +128,7 @@ fn prepare(plan_fd: RawFd) -> Result<(Init<'static>, &'static [u8]), Fail> {
         pid_namespace: None,
         strings,
         chdir_refused: false,
+        umask,
     };
     Ok((init, ops))
 }

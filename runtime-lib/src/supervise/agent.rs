@@ -5,11 +5,22 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::hooks::HookState;
 use crate::error::{Error, Result};
 use crate::plan::Agent;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Message<'a> {
+    oci_version: &'static str,
+    fds: [&'static str; 1],
+    pid: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a str>,
+    state: &'a HookState<'a>,
+}
 
 /// Gives the agent the listener of a process with this pid, and what it is told beside.
 ///
@@ -24,16 +35,15 @@ pub(super) fn call(
     let path = &agent.path;
     let mut socket = UnixStream::connect(path)
         .map_err(|error| failed(format!("cannot connect to the seccomp agent {path:?}"), &error))?;
-    let mut message = json!({
-        "ociVersion": crate::compile::OCI_VERSION,
-        "fds": ["seccompFd"],
-        "pid": pid,
-        "state": state.to_json(),
-    });
-    if let (Some(metadata), Some(map)) = (&agent.metadata, message.as_object_mut()) {
-        map.insert("metadata".into(), json!(metadata));
-    }
-    let message = message.to_string();
+    let message = Message {
+        oci_version: crate::compile::OCI_VERSION,
+        fds: ["seccompFd"],
+        pid,
+        metadata: agent.metadata.as_deref(),
+        state,
+    };
+    let message = serde_json::to_string(&message)
+        .map_err(|error| failed("cannot write the state for the agent".into(), &error.into()))?;
     let sending = || format!("cannot send to the seccomp agent {path:?}");
     let sent = super::socket::send(&socket, message.as_bytes(), Some(listener.as_fd()))
         .map_err(|errno| Error::sys(sending(), errno))?;

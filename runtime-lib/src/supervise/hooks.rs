@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::HookPlan;
@@ -32,21 +33,21 @@ pub(crate) struct HookState<'a> {
     pub(crate) annotations: &'a BTreeMap<String, String>,
 }
 
-impl HookState<'_> {
-    pub(super) fn to_json(&self) -> serde_json::Value {
-        let mut state = serde_json::Map::new();
-        state.insert("ociVersion".into(), crate::compile::OCI_VERSION.into());
-        state.insert("id".into(), self.id.into());
-        state.insert("status".into(), self.status.into());
+/// The keys are in the order of the specification, in which others write them, too.
+impl Serialize for HookState<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut state = serializer.serialize_map(None)?;
+        state.serialize_entry("ociVersion", crate::compile::OCI_VERSION)?;
+        state.serialize_entry("id", self.id)?;
+        state.serialize_entry("status", self.status)?;
         if self.pid != 0 {
-            state.insert("pid".into(), self.pid.into());
+            state.serialize_entry("pid", &self.pid)?;
         }
-        state.insert("bundle".into(), self.bundle.to_string_lossy().into());
+        state.serialize_entry("bundle", &self.bundle.to_string_lossy())?;
         if !self.annotations.is_empty() {
-            let annotations = self.annotations.iter().map(|(k, v)| (k.clone(), v.clone().into()));
-            state.insert("annotations".into(), serde_json::Value::Object(annotations.collect()));
+            state.serialize_entry("annotations", self.annotations)?;
         }
-        serde_json::Value::Object(state)
+        state.end()
     }
 }
 
@@ -67,7 +68,8 @@ pub(crate) fn run_hook(
     let io_error =
         |error: std::io::Error| Error::sys(format!("{what}: cannot create a file"), &error);
     let mut input = memory_file().map_err(io_error)?;
-    input.write_all(state.to_json().to_string().as_bytes()).map_err(io_error)?;
+    let text = serde_json::to_vec(state).map_err(|error| io_error(error.into()))?;
+    input.write_all(&text).map_err(io_error)?;
     input.rewind().map_err(io_error)?;
     let (output, errors) = (memory_file().map_err(io_error)?, memory_file().map_err(io_error)?);
 
@@ -140,7 +142,7 @@ pub(super) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
+        (None, Some(signal)) => format!("signal: {}", super::report::signal_text(signal)),
         (None, None) => status.to_string(),
     }
 }

@@ -111,7 +111,7 @@ fn refuses_label(op: &Op<Bytes>, page: &Page) -> bool {
 }
 
 /// A signal's name, and what it says about who sent it.
-fn signal_text(signal: i32) -> String {
+pub(super) fn signal_text(signal: i32) -> String {
     let name = nix::sys::signal::Signal::try_from(signal);
     let name = name.map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string());
     if signal == libc::SIGSYS {

@@ -80,6 +80,8 @@ fn become_hook(
 ) -> Result<(), Fail> {
     if hook.in_root {
         rustix::process::fchdir(init.root()?).at(Step::Chdir)?;
+        // Later ones have the program's.
+        sys::umask(init.umask);
     }
     for (number, stream) in (0..).zip(streams) {
         let mut target = sys::inherited(number).ok_or(Fail::new(Step::Spawn))?;

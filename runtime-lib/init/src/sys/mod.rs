@@ -500,10 +500,11 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errn
     Ok(())
 }
 
-/// umask(2).
-pub(crate) fn umask(mask: u32) {
+/// umask(2); the mask that was there.
+pub(crate) fn umask(mask: u32) -> u32 {
     // SAFETY: no memory is involved; it cannot fail.
-    unsafe { syscall5(nr::UMASK, mask as usize, 0, 0, 0, 0) };
+    let before = unsafe { syscall5(nr::UMASK, mask as usize, 0, 0, 0, 0) };
+    u32::try_from(before).unwrap_or(0)
 }
 
 /// faccessat2(2) for execution by the effective ids, since Linux 5.8.
