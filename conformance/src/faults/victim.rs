@@ -251,7 +251,7 @@ impl<'t> Victim<'t> {
             Shape::Rootless | Shape::RootlessRanges | Shape::RootlessStuck => {
                 // The build may be where an ordinary user cannot read.
                 runtime = t.dir().join(t.runtime().file_name().unwrap());
-                std::fs::copy(t.runtime(), &runtime).unwrap();
+                rootfs::copy_program(t.runtime(), &runtime);
                 let delegated = shape == Shape::RootlessRanges;
                 let user = Caller::new(&bundle.id, delegated);
                 caller = Some(if delegated { user.with_ranges() } else { user });
