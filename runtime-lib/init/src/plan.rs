@@ -14,9 +14,20 @@ mod step;
 
 pub use step::Step;
 
-/// The form written here. The library embeds the init that it was built with, so this only guards
-/// against an installed init file of another version.
-pub const VERSION: u32 = 1;
+/// The form written here: a digest (FNV-1a) of its sources. The library embeds the init that it was built with, so this
+/// only guards against an init file that was installed, or left by a build, of another form.
+pub const VERSION: u32 = {
+    let digest = fnv(0x811c_9dc5, include_bytes!("plan.rs"));
+    fnv(fnv(digest, include_bytes!("plan/step.rs")), include_bytes!("wire.rs"))
+};
+
+const fn fnv(mut digest: u32, mut bytes: &[u8]) -> u32 {
+    while let [first, rest @ ..] = bytes {
+        digest = (digest ^ *first as u32).wrapping_mul(0x0100_0193);
+        bytes = rest;
+    }
+    digest
+}
 
 /// What the init has to know before the first operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
