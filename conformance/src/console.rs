@@ -1,5 +1,6 @@
 //! The engine's side of a console socket, and terminals for attached runs.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{IoSliceMut, Read};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -8,10 +9,31 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{Winsize, openpty};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::os::fd::{AsFd, AsRawFd};
 
-use crate::Test;
+use crate::run::Running;
+use crate::{Run, Test};
+
+/// Runs a command line on a new terminal of so many rows and columns, which is its controlling one, as a shell's would
+/// be; the terminal's master.
+///
+/// # Panics
+/// Where there is no terminal to be had.
+#[must_use]
+pub fn on_terminal<A: AsRef<OsStr>>(
+    (rows, columns): (u16, u16),
+    directory: &Path,
+    command: impl IntoIterator<Item = A>,
+) -> (File, Running) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).expect("a terminal");
+    let slave = File::from(pty.slave);
+    let run = Run::new("setsid", directory).args(["-c", "-w"]).args(command);
+    let run = run.stdin(slave.try_clone().expect("a descriptor")).stdout(slave);
+    (File::from(pty.master), run.spawn())
+}
 
 /// A console socket that waits for the runtime.
 #[derive(Debug)]

@@ -1,10 +1,13 @@
 //! One test: its directory, its runtime, its state root, and the check that nothing stays behind.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::run::{Done, Run, in_path};
+use crate::console::on_terminal;
+use crate::run::{Done, Run, Running, in_path};
 use crate::tmp::TempDir;
 use crate::{Bundle, rootfs};
 
@@ -217,6 +220,14 @@ impl Test {
     #[must_use]
     pub fn command<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
         self.bare().arg("--root").arg(self.root()).args(driver_flag()).args(args)
+    }
+
+    /// The same, begun on a terminal of so many rows and columns; the terminal's master.
+    #[must_use]
+    pub fn call_on_terminal(&self, size: (u16, u16), args: &[&str]) -> (File, Running) {
+        let root = self.root();
+        let own = [self.runtime.as_os_str(), "--root".as_ref(), root.as_os_str()];
+        on_terminal(size, self.dir(), own.into_iter().chain(args.iter().map(OsStr::new)))
     }
 
     /// Runs the runtime with the test's state root and `args` to its end.

@@ -2,12 +2,10 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::fs::File;
 use std::io::Write;
 use std::time::Instant;
 
-use nix::pty::openpty;
-use orlop_conformance::console::read_until;
+use orlop_conformance::console::{on_terminal, read_until};
 use orlop_conformance::run::{Done, Running, wait_for};
 use orlop_conformance::tmp::{TempDir, unique};
 use orlop_conformance::{Run, proc};
@@ -221,15 +219,10 @@ fn interactive_input_is_piped() {
 #[test]
 fn interactive_terminal_works_both_ways() {
     let Some(d) = Docker::begin() else { return };
-    let size = nix::pty::Winsize { ws_row: 31, ws_col: 91, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).unwrap();
-    let mut master = File::from(pty.master);
-    let slave = File::from(pty.slave);
     let script = "until stty size 2>/dev/null | grep -v '^0 0'; do sleep 0.1; done; tty; read line; \
                   echo \"got $line\"; exit 6";
-    let run = Run::new("setsid", d.dir.path()).args(["-c", "-w", "docker", "run", "--rm", "-it"]);
-    let run = run.args(["--net", "none", "busybox", "sh", "-c", script]);
-    let running = run.stdin(slave.try_clone().unwrap()).stdout(slave).spawn();
+    let run = ["docker", "run", "--rm", "-it", "--net", "none", "busybox", "sh", "-c", script];
+    let (mut master, running) = on_terminal((31, 91), d.dir.path(), run);
     let text = read_until(&mut master, "/dev/");
     assert!(text.contains("31 91"), "{text}");
     master.write_all(b"hello\r").unwrap();
@@ -489,15 +482,10 @@ fn exec_pipes_input_and_its_end() {
 fn exec_gives_a_terminal_that_works_both_ways() {
     let Some(d) = Docker::begin() else { return };
     let up = d.start(&[], &["sleep", "1000"]);
-    let size = nix::pty::Winsize { ws_row: 31, ws_col: 91, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).unwrap();
-    let mut master = File::from(pty.master);
-    let slave = File::from(pty.slave);
     let script = "until stty size 2>/dev/null | grep -v '^0 0'; do sleep 0.1; done; tty; read line; \
                   echo \"got $line\"; exit 6";
-    let run = Run::new("setsid", d.dir.path()).args(["-c", "-w", "docker", "exec", "-it"]);
-    let run = run.args([&d.name, "sh", "-c", script]);
-    let running = run.stdin(slave.try_clone().unwrap()).stdout(slave).spawn();
+    let exec = ["docker", "exec", "-it", &d.name, "sh", "-c", script];
+    let (mut master, running) = on_terminal((31, 91), d.dir.path(), exec);
     let text = read_until(&mut master, "/dev/");
     assert!(text.contains("31 91"), "{text}");
     master.write_all(b"hello\r").unwrap();

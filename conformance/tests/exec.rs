@@ -11,10 +11,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -986,15 +984,9 @@ fn terminal_by_option_is_the_controlling_one() {
 fn attached_terminal_copies_both_ways() {
     let Some(t) = Test::begin() else { return };
     let c = hold(t.bundle());
-    let size = nix::pty::Winsize { ws_row: 21, ws_col: 63, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).unwrap();
-    let (mut master, slave) = (File::from(pty.master), File::from(pty.slave));
     let script = "until stty size 2>/dev/null | grep -v '^0 0'; do sleep 0.05; done; read line; echo \"got $line\"; exit 6";
-    let run =
-        Run::new("/usr/bin/setsid", t.dir()).args(["-c", "-w"]).arg(t.runtime()).arg("--root");
-    let run = run.arg(t.root()).args(["exec", "-t", &c.bundle.id, "/bin/sh", "-c", script]);
-    let stdin: Stdio = slave.try_clone().unwrap().into();
-    let running = run.stdin(stdin).stdout(slave).spawn();
+    let exec = ["exec", "-t", &c.bundle.id, "/bin/sh", "-c", script];
+    let (mut master, running) = t.call_on_terminal((21, 63), &exec);
     let _ = read_until(&mut master, "21 63");
     master.write_all(b"hello\r").unwrap();
     let _ = read_until(&mut master, "got hello");

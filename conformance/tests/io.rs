@@ -4,9 +4,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::Stdio;
 
-use nix::pty::openpty;
 use orlop_conformance::console::{ConsoleSocket, read_until};
 use orlop_conformance::{Peer, Run, Test};
 use serde_json::json;
@@ -219,17 +217,9 @@ fn attached_terminal_copies_both_ways() {
     let script = "until stty size 2>/dev/null | grep .; do sleep 0.05; done; \
                   read line; echo \"got $line\"; exit 6";
     let bundle = t.bundle().set("/process/terminal", json!(true)).sh(script);
-    let size = nix::pty::Winsize { ws_row: 21, ws_col: 63, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).unwrap();
-    let mut master = File::from(pty.master);
-    let slave = File::from(pty.slave);
     bundle.write();
-    // setsid -c makes the slave the controlling terminal of the runtime, as a shell's would be.
-    let run = Run::new("/usr/bin/setsid", t.dir()).args(["-c", "-w"]).arg(t.runtime());
-    let run =
-        run.arg("--root").arg(t.root()).args(["run", "--bundle"]).arg(&bundle.dir).arg(&bundle.id);
-    let stdin: Stdio = slave.try_clone().unwrap().into();
-    let running = run.stdin(stdin).stdout(slave).spawn();
+    let run = ["run", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id];
+    let (mut master, running) = t.call_on_terminal((21, 63), &run);
     let text = read_until(&mut master, "21 63");
     assert!(text.contains("21 63"));
     master.write_all(b"hello\r").unwrap();
@@ -249,14 +239,9 @@ fn attached_terminal_has_its_size_and_modes_from_the_beginning() {
     bundle.write();
     let exec = ["exec", "-t", &bundle.id, "/bin/sh", "-c", script];
     let run = ["run", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id];
-    let size = nix::pty::Winsize { ws_row: 21, ws_col: 63, ws_xpixel: 0, ws_ypixel: 0 };
     let mut terminals = Vec::new();
     for arguments in [&run[..], &exec] {
-        let pty = openpty(Some(&size), None).unwrap();
-        let (mut master, slave) = (File::from(pty.master), File::from(pty.slave));
-        let call = Run::new("/usr/bin/setsid", t.dir()).args(["-c", "-w"]).arg(t.runtime());
-        let call = call.arg("--root").arg(t.root()).args(arguments);
-        let running = call.stdin(Stdio::from(slave.try_clone().unwrap())).stdout(slave).spawn();
+        let (mut master, running) = t.call_on_terminal((21, 63), arguments);
         let text = read_until(&mut master, "onlcr\r\n");
         // The carriage returns are those of the caller's terminal: without them a screen shows a staircase.
         assert_eq!(text, "21 63\r\n-onlcr\r\n");

@@ -122,7 +122,7 @@ impl StateDirectory {
     /// # Errors
     /// It cannot be looked for.
     pub(crate) fn exists(&self) -> Result<bool> {
-        self.path.try_exists().map_err(|error| failed("find", &self.path, &error))
+        is_there(&self.path)
     }
 
     /// The record of a created container; `None` where `create` did not get that far.
@@ -284,8 +284,7 @@ impl StateDirectory {
     /// # Errors
     /// It cannot be looked for.
     pub(crate) fn has_fifo(&self) -> Result<bool> {
-        let path = self.path.join(FIFO);
-        path.try_exists().map_err(|error| failed("find", &path, &error))
+        is_there(&self.path.join(FIFO))
     }
 
     /// Where the directory of the socket for sd_notify(3) is; absolute.
@@ -398,6 +397,11 @@ pub(crate) fn list(root: &Path) -> Result<Vec<String>> {
     }
     ids.sort_unstable();
     Ok(ids)
+}
+
+/// Whether a path is there, which only the kernel's word tells.
+fn is_there(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|error| failed("find", path, &error))
 }
 
 fn failed(action: &str, path: &Path, error: &std::io::Error) -> Error {

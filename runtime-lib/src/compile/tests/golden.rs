@@ -261,7 +261,7 @@ fn terminal() {
     check("terminal-shown", &config, &request);
 }
 
-/// The filter before the privileges go, last of all, and behind the hooks.
+/// The filter before the privileges go, or with noNewPrivileges last of all but the hooks.
 #[test]
 fn seccomp() {
     let patch = |nnp: bool, hooks: Value| {
